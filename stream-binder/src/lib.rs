@@ -1,3 +1,34 @@
-//! Placeholder.
+//! Spring Cloud Stream for Rust: async functions bound to Apache RocketMQ by YAML.
 
+mod binder;
+mod bridge;
+mod closest;
 pub mod config;
+mod delivery;
+mod failure;
+mod function;
+mod headers;
+pub mod layers;
+mod message;
+mod tasks;
+
+pub use binder::{
+    BindError, Binder, BoundConsumer, ConsumerBinding, DeliveryHandler, Outbound, OutboundError, Persisted,
+    ProducerBinding, SendReceipt, SendStatus,
+};
+pub use bridge::{SendError, SendErrorKind, StreamBridge, TopicSender};
+pub use config::Config;
+pub use delivery::{Delivery, DeliveryBuilder, Meta};
+pub use failure::{BoxError, Failure, Outcome, RetryDelay, Settlement};
+pub use function::{
+    BoxFuture, Function, Role, consumer,
+    context::{Context, Requirements},
+    convert::DecodeError,
+    extract::{FromContext, FromDelivery, Header, Json, MissingState, Payload, State, Text, TypedHeader},
+    function,
+    handler::{Argument, Handler, Source},
+    output::{IntoMessage, IntoOutcome, IntoOutput, Output},
+    supplier,
+};
+pub use headers::{HeaderError, Headers, names};
+pub use message::{Delay, EncodeError, Message};
