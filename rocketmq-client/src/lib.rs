@@ -1,1 +1,3 @@
-//! Placeholder.
+//! An async Apache RocketMQ client for the remoting protocol.
+
+pub mod protocol;

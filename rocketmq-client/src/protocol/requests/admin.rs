@@ -1,0 +1,108 @@
+//! Topics, groups and what is known of them.
+//!
+//! Protocol source: `CreateTopicRequestHeader`, `DeleteTopicRequestHeader`, `GetTopicStatsInfoRequestHeader`,
+//! `GetConsumeStatsRequestHeader` and their like.
+
+use crate::protocol::bodies::{
+    ConsumeStats, ConsumerConnection, GroupList, KvTable, ProducerConnection, SubscriptionGroupConfig,
+    SubscriptionGroupTable, TopicConfig, TopicConfigTable, TopicFilterType, TopicStatsTable,
+};
+use crate::protocol::request::requests;
+use crate::protocol::{Done, Json};
+
+requests! {
+    /// Creates or changes a topic on one broker.
+    pub struct CreateTopic = UPDATE_AND_CREATE_TOPIC => Done {
+        /// The topic.
+        pub topic: String,
+        /// The topic that is the template.
+        pub default_topic: String,
+        /// How many queues can be read.
+        pub read_queue_nums: i32,
+        /// How many queues can be written.
+        pub write_queue_nums: i32,
+        /// See [`permission`](crate::protocol::bodies::permission).
+        pub perm: i32,
+        /// What tags are.
+        pub topic_filter_type: TopicFilterType,
+        /// Bits 0 and 1 mark unit topics.
+        pub topic_sys_flag: Option<i32>,
+        /// Whether the order of the topic's queues is fixed.
+        pub order: bool,
+        /// `+name=value,-name`. 5.x.
+        pub attributes: Option<String>,
+    }
+
+    /// Removes a topic and its messages from one broker.
+    pub struct DeleteTopic = DELETE_TOPIC_IN_BROKER => Done {
+        /// The topic.
+        pub topic: String,
+    }
+
+    /// All topics of one broker.
+    pub struct AllTopicConfig = GET_ALL_TOPIC_CONFIG => Json<TopicConfigTable> {}
+
+    /// One topic of one broker. 5.x.
+    pub struct GetTopicConfig = GET_TOPIC_CONFIG => Json<TopicConfig> {
+        /// The topic.
+        pub topic: String,
+    }
+
+    /// Offsets of all queues of a topic on one broker.
+    pub struct TopicStats = GET_TOPIC_STATS_INFO => Json<TopicStatsTable> {
+        /// The topic.
+        pub topic: String,
+    }
+
+    /// Creates or changes a group on one broker. Body:
+    /// [`SubscriptionGroupConfig`](crate::protocol::bodies::SubscriptionGroupConfig).
+    pub struct CreateGroup = UPDATE_AND_CREATE_SUBSCRIPTIONGROUP, body => Done {}
+
+    /// All groups of one broker.
+    pub struct AllGroupConfig = GET_ALL_SUBSCRIPTIONGROUP_CONFIG => Json<SubscriptionGroupTable> {}
+
+    /// One group of one broker. 5.x.
+    pub struct GetGroupConfig = GET_SUBSCRIPTIONGROUP_CONFIG => Json<SubscriptionGroupConfig> {
+        /// The group.
+        pub group: String,
+    }
+
+    /// Removes a group from one broker.
+    pub struct DeleteGroup = DELETE_SUBSCRIPTIONGROUP => Done {
+        /// The group.
+        pub group_name: String,
+        /// Whether its offsets go too. 5.x.
+        pub clean_offset: Option<bool>,
+        /// The same for 4.9.
+        pub remove_offset: Option<bool>,
+    }
+
+    /// How far a group has got on one broker.
+    pub struct GetConsumeStats = GET_CONSUME_STATS => Json<ConsumeStats> {
+        /// The group.
+        pub consumer_group: String,
+        /// The topic; absent means all that the group consumes.
+        pub topic: Option<String>,
+    }
+
+    /// The members of a group. `CONSUMER_NOT_ONLINE` (206) when there is none.
+    pub struct ConsumerConnectionList = GET_CONSUMER_CONNECTION_LIST => Json<ConsumerConnection> {
+        /// The group.
+        pub consumer_group: String,
+    }
+
+    /// The members of a producer group. `SYSTEM_ERROR` (1) when there is none.
+    pub struct ProducerConnectionList = GET_PRODUCER_CONNECTION_LIST => Json<ProducerConnection> {
+        /// The group.
+        pub producer_group: String,
+    }
+
+    /// The groups that consume a topic.
+    pub struct TopicConsumeByWho = QUERY_TOPIC_CONSUME_BY_WHO => Json<GroupList> {
+        /// The topic.
+        pub topic: String,
+    }
+
+    /// Facts about a broker.
+    pub struct BrokerRuntimeInfo = GET_BROKER_RUNTIME_INFO => Json<KvTable> {}
+}

@@ -1,0 +1,37 @@
+//! Typed requests, one file for each family.
+
+mod admin;
+mod client;
+mod offset;
+mod pull;
+mod query;
+mod route;
+mod send;
+mod server;
+
+pub use admin::*;
+pub use client::*;
+pub use offset::*;
+pub use pull::*;
+pub use query::*;
+pub use route::*;
+pub use send::*;
+pub use server::*;
+
+use super::RequestMeta;
+
+/// All requests, by family: what tests and fuzzers walk, and what a broker knows even if it does not serve it.
+#[expect(unused_qualifications, reason = "each family has a table of this name")]
+pub const REQUESTS: &[&[RequestMeta]] = &[
+    admin::TABLE,
+    client::TABLE,
+    offset::TABLE,
+    pull::TABLE,
+    query::TABLE,
+    route::TABLE,
+    send::TABLE,
+    server::TABLE,
+];
+
+#[cfg(test)]
+mod tests;

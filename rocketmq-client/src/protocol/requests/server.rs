@@ -1,0 +1,86 @@
+//! Requests that a broker sends to its clients, over the connection that carried the heartbeat.
+//!
+//! Protocol source: `ClientRemotingProcessor`, `Broker2Client`.
+
+use crate::protocol::bodies::{ConsumeDirectlyResult, ConsumerRunningInfo, ConsumerStatus};
+use crate::protocol::request::requests;
+use crate::protocol::{Done, Json, Never};
+
+requests! {
+    /// The members of a group changed. One-way.
+    pub struct NotifyConsumerIdsChanged = NOTIFY_CONSUMER_IDS_CHANGED => Never {
+        /// The group.
+        pub consumer_group: String,
+    }
+
+    /// Asks how a transaction ended. One-way; the answer is a request of its own. Body: the half message.
+    pub struct CheckTransactionState = CHECK_TRANSACTION_STATE, body => Never {
+        /// The position of the half message in its queue.
+        pub tran_state_table_offset: i64,
+        /// The position of the half message in the broker's log.
+        pub commit_log_offset: i64,
+        /// The client's id of the message.
+        pub msg_id: Option<String>,
+        /// The id of the transaction.
+        pub transaction_id: Option<String>,
+        /// The broker's id of the half message.
+        pub offset_msg_id: Option<String>,
+    }
+
+    /// Moves a group to other offsets. One-way. Body: [`OffsetTable`](crate::protocol::bodies::OffsetTable).
+    pub struct ResetConsumerClientOffset = RESET_CONSUMER_CLIENT_OFFSET, body => Never {
+        /// The topic.
+        pub topic: String,
+        /// The group.
+        pub group: String,
+        /// The time that was asked for: milliseconds since 1970.
+        pub timestamp: i64,
+        /// Whether offsets may go back.
+        #[serde(rename = "isForce")]
+        pub force: bool,
+    }
+
+    /// The offsets that a member has.
+    pub struct ConsumerStatusFromClient = GET_CONSUMER_STATUS_FROM_CLIENT => Json<ConsumerStatus> {
+        /// The topic.
+        pub topic: String,
+        /// The group.
+        pub group: String,
+        /// The member.
+        pub client_addr: Option<String>,
+    }
+
+    /// What a member says of itself.
+    pub struct GetConsumerRunningInfo = GET_CONSUMER_RUNNING_INFO => Json<ConsumerRunningInfo> {
+        /// The group.
+        pub consumer_group: String,
+        /// The member.
+        pub client_id: String,
+        /// Whether stacks of threads are wanted.
+        pub jstack_enable: Option<bool>,
+    }
+
+    /// Lets a member consume one message now. Body: the stored message.
+    pub struct ConsumeMessageDirectly = CONSUME_MESSAGE_DIRECTLY, body => Json<ConsumeDirectlyResult> {
+        /// The group.
+        pub consumer_group: String,
+        /// The member.
+        pub client_id: Option<String>,
+        /// The id of the message.
+        pub msg_id: Option<String>,
+        /// The name of the broker.
+        pub broker_name: Option<String>,
+    }
+
+    /// A reply to a request that this client made. Body: the reply's.
+    pub struct PushReplyMessage = PUSH_REPLY_MESSAGE_TO_CLIENT, body => Done {
+        /// The group of the replier.
+        pub producer_group: String,
+        /// The reply topic.
+        pub topic: String,
+        /// See [`SysFlag`](crate::protocol::SysFlag).
+        pub sys_flag: i32,
+        /// The property string; holds the correlation id.
+        pub properties: Option<String>,
+    }
+}
