@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Scenarios, benchmarks, and what both need.
+
+pub mod report;
