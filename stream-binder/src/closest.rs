@@ -2,19 +2,26 @@
 
 /// The candidate nearest to `name` by edit distance, if it is near enough to be what was meant.
 pub(crate) fn closest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (name.chars().count() / 3).clamp(1, 4);
     candidates
         .into_iter()
         .map(|candidate| (distance(name, candidate), candidate))
-        .filter(|(distance, _)| *distance <= limit)
+        .filter(|(distance, candidate)| {
+            // A third of the characters wrong is still a slip, more is another word.
+            *distance <= (name.chars().count().max(candidate.chars().count()) / 3).clamp(1, 4)
+        })
         .min()
         .map(|(_, candidate)| candidate)
 }
 
-/// Insertions, deletions, replacements and swaps of neighbours, regardless of case.
+/// Insertions, deletions, replacements and swaps of neighbours, regardless of case, dashes and underscores.
 fn distance(a: &str, b: &str) -> usize {
-    let a: Vec<char> = a.chars().flat_map(char::to_lowercase).collect();
-    let b: Vec<char> = b.chars().flat_map(char::to_lowercase).collect();
+    let fold = |name: &str| -> Vec<char> {
+        name.chars()
+            .filter(|c| !matches!(c, '-' | '_'))
+            .flat_map(char::to_lowercase)
+            .collect()
+    };
+    let (a, b) = (fold(a), fold(b));
     let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     let mut previous_char = None;

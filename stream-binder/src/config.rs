@@ -20,14 +20,22 @@
 //! An unknown key is an error that names its path and the closest known key, and so is a key that Spring knows
 //! and this version does not implement: no accepted key is without effect.
 
+mod check;
+mod environment;
 mod error;
 mod keys;
+mod loader;
 mod model;
+mod placeholder;
 mod rocketmq;
+mod schema;
 mod settings;
 mod value;
+mod yaml;
 
 pub use error::{ConfigError, ConfigErrorKind, ConfigErrors, Origin};
+pub use keys::KnownKey;
+pub use loader::ConfigBuilder;
 pub use model::{
     BackOffProperties, BindingProperties, ConsumerProperties, PollerProperties, ProducerProperties,
 };
@@ -36,9 +44,12 @@ pub use rocketmq::{
     RocketMqConsumerProperties, RocketMqProducerProperties, SendType,
 };
 
+use std::ffi::OsString;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use schema::Meaning;
 use settings::Settings;
 use value::{Value, is_resource_char, relaxed};
 
@@ -65,17 +76,74 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Starts with the built-in defaults alone.
+    pub fn builder() -> ConfigBuilder {
+        ConfigBuilder::default()
+    }
+
+    /// Every accepted key with its type, default and meaning.
+    pub fn known_keys() -> impl Iterator<Item = KnownKey> {
+        keys::KEYS.iter().map(|key| key.known())
+    }
+
+    /// Reads one YAML text and nothing else.
+    ///
+    /// # Errors
+    /// As [`ConfigBuilder::load`].
+    pub fn from_yaml(text: &str) -> Result<Self, ConfigErrors> {
+        Self::builder().yaml(text).load()
+    }
+
+    /// Reads `application.yml` or `application.yaml` of the working directory, if there is one, and the
+    /// environment of the process. `SPRING_CONFIG_LOCATION` names another file, which then must exist.
+    ///
+    /// # Errors
+    /// As [`ConfigBuilder::load`].
+    pub fn from_env() -> Result<Self, ConfigErrors> {
+        let builder = Self::builder().environment(std::env::vars_os());
+        match std::env::var_os("SPRING_CONFIG_LOCATION").filter(|location| !location.is_empty()) {
+            Some(location) => builder.file(file_location(location)).load(),
+            None => builder.working_directory().load(),
+        }
+    }
+
+    /// Checks the configuration against the functions that exist. `inputs` and `outputs` are the implicit names
+    /// `<function>-in-0` and `<function>-out-0` of every bound function.
+    ///
+    /// # Errors
+    /// An input without group, a configured input that no function has, a renamed binding that does not exist, and
+    /// inputs of one group with different subscriptions.
+    pub fn check(&self, inputs: &[&str], outputs: &[&str]) -> Result<(), ConfigErrors> {
+        ConfigErrors::check(check::with_functions(self, inputs, outputs))
+    }
+
+    /// The layer and line that gave the value at `path`, a key with dots in any spelling; [`Origin::BuiltIn`] where
+    /// nothing set it at that very path.
+    #[must_use]
+    pub fn origin(&self, path: &str) -> Origin {
+        let parts = yaml::split(path);
+        let path: Vec<&str> = parts.iter().map(|part| &**part).collect();
+        match schema::meaning(&path) {
+            Meaning::Key(found) => self
+                .settings
+                .at(&found.canonical())
+                .map(|setting| setting.origin.clone())
+                .unwrap_or_default(),
+            _ => Origin::BuiltIn,
+        }
+    }
+
     /// `spring.application.name`.
     #[must_use]
     pub fn application_name(&self) -> Option<&str> {
         self.application_name.as_deref()
     }
 
-    /// `spring.cloud.function.definition`, as written: names separated by `;`.
+    /// The functions that `spring.cloud.function.definition` names, in its order; `None` where it is not set.
     #[must_use]
-    pub fn function_definition(&self) -> Option<&str> {
+    pub fn function_definition(&self) -> Option<&[String]> {
         match &self.settings.set(&keys::FUNCTION_DEFINITION, "")?.value {
-            Value::Text(text) => Some(text),
+            Value::List(names) => Some(names),
             _ => None,
         }
     }
@@ -201,6 +269,14 @@ impl Config {
     }
 }
 
+/// Spring writes `file:/etc/app.yml`; a plain path is understood too.
+fn file_location(location: OsString) -> PathBuf {
+    match location.to_str().and_then(|text| text.strip_prefix("file:")) {
+        Some(path) => path.into(),
+        None => location.into(),
+    }
+}
+
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
@@ -277,3 +353,6 @@ impl RocketMqProperties<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

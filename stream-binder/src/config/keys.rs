@@ -76,6 +76,20 @@ impl Scope {
     }
 }
 
+/// What [`Config::known_keys`](super::Config::known_keys) tells of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KnownKey {
+    /// Where it may stand, the most specific place last; `*` is the name of a binding.
+    pub paths: Vec<String>,
+    /// What a value looks like.
+    pub expected: String,
+    /// The built-in default, if there is one.
+    pub default: Option<&'static str>,
+    /// What it is for.
+    pub doc: &'static str,
+}
+
 /// One accepted key.
 #[derive(Debug)]
 pub(crate) struct Key {
@@ -89,6 +103,15 @@ pub(crate) struct Key {
 }
 
 impl Key {
+    pub(crate) fn known(&self) -> KnownKey {
+        KnownKey {
+            paths: self.patterns().collect(),
+            expected: self.kind.expected(),
+            default: self.default,
+            doc: self.doc,
+        }
+    }
+
     /// Every path at which the key may stand, the most general first.
     pub(crate) fn patterns(&self) -> impl DoubleEndedIterator<Item = String> {
         self.scope
@@ -105,7 +128,7 @@ macro_rules! keys {
             name: $name,
             kind: $kind,
             default: $default,
-            doc: concat!($($doc),+),
+            doc: concat!($($doc),+).trim_ascii(),
         };)+
         /// Every accepted key.
         pub(crate) const KEYS: &[&Key] = &[$(&$id),+];
@@ -122,7 +145,7 @@ const fn one_of(words: &'static [&'static str]) -> Kind {
 
 keys! {
     /// Functions to bind, separated by `;`; every registered one when not set.
-    FUNCTION_DEFINITION = Function, "definition", Kind::Text, None;
+    FUNCTION_DEFINITION = Function, "definition", Kind::Functions, None;
     /// Name of the binding that stands for the implicit name `<function>-in-0` or `<function>-out-0`.
     FUNCTION_BINDINGS = Stream, "function.bindings.*", Kind::BindingName, None;
     /// The binder of bindings that name none.

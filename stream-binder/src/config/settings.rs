@@ -21,7 +21,7 @@ pub(crate) struct Setting {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
     values: BTreeMap<String, Setting>,
-    names: BTreeMap<String, String>,
+    names: BTreeMap<String, (String, Origin)>,
 }
 
 impl Settings {
@@ -42,21 +42,31 @@ impl Settings {
             .map_while(move |(path, setting)| path.strip_prefix(prefix).map(|rest| (rest, setting)))
     }
 
-    /// Remembers how a binding is written; the first spelling stays, so files go before the environment.
-    pub(crate) fn name(&mut self, written: &str) {
+    /// Remembers how and where a binding is written; the first spelling stays, so files go before the environment.
+    pub(crate) fn name(&mut self, written: &str, origin: &Origin) {
         self.names
             .entry(relaxed(written))
-            .or_insert_with(|| written.to_owned());
+            .or_insert_with(|| (written.to_owned(), origin.clone()));
     }
 
     /// The bindings that are configured, as written.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.values().map(String::as_str)
+        self.names.values().map(|(written, _)| written.as_str())
     }
 
     /// How a binding is written, if it is configured.
     pub(crate) fn written(&self, binding: &str) -> Option<&str> {
-        self.names.get(&relaxed(binding)).map(String::as_str)
+        self.names
+            .get(&relaxed(binding))
+            .map(|(written, _)| written.as_str())
+    }
+
+    /// Where a binding was named first.
+    pub(crate) fn named_at(&self, binding: &str) -> Origin {
+        self.names
+            .get(&relaxed(binding))
+            .map(|(_, origin)| origin.clone())
+            .unwrap_or_default()
     }
 
     /// What was set for a key: the binding's own value, else that of `default`, else that of the binder.

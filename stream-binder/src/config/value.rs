@@ -7,8 +7,8 @@ use std::time::Duration;
 /// The type of a key's value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Kind {
-    /// Any text.
-    Text,
+    /// Names of functions, separated by `;`.
+    Functions,
     /// A name of a binding.
     BindingName,
     /// A topic name, by RocketMQ's rule.
@@ -68,7 +68,7 @@ impl Kind {
     /// Reads `text`, which is trimmed and not empty, as this type.
     pub(crate) fn read(self, text: &str) -> Result<Value, Mismatch> {
         match self {
-            Self::Text => Ok(Value::Text(text.to_owned())),
+            Self::Functions => functions(text),
             Self::BindingName => binding_name(text),
             Self::Topic => topic(text),
             Self::Group => group(text),
@@ -107,10 +107,15 @@ impl Kind {
         }
     }
 
+    /// Whether a YAML list means its items separated by `;`.
+    pub(crate) fn takes_a_list(self) -> bool {
+        matches!(self, Self::NameServers | Self::Functions)
+    }
+
     /// What a value of this type looks like, for an error message.
     pub(crate) fn expected(self) -> String {
         match self {
-            Self::Text => "a text".to_owned(),
+            Self::Functions => "names of functions, separated by `;`".to_owned(),
             Self::BindingName => "the name of a binding".to_owned(),
             Self::Topic => "a topic name".to_owned(),
             Self::Group => "a group name".to_owned(),
@@ -181,6 +186,29 @@ fn binding_name(text: &str) -> Result<Value, Mismatch> {
             excerpt(text)
         ))),
         None => Ok(Value::Text(text.to_owned())),
+    }
+}
+
+fn functions(text: &str) -> Result<Value, Mismatch> {
+    if text.contains(['|', ',']) {
+        return Err(Mismatch::NotSupported(format!(
+            "`{}` composes functions, which is known to Spring Cloud Stream, not supported by this version: call one \
+             function from the other",
+            excerpt(text)
+        )));
+    }
+    let names: Vec<String> = text
+        .split(';')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect();
+    match names
+        .iter()
+        .find(|name| name.contains(|c: char| c.is_whitespace() || c.is_control()))
+    {
+        Some(name) => Err(Kind::Functions.mismatch(name)),
+        None => Ok(Value::List(names)),
     }
 }
 
@@ -282,7 +310,7 @@ fn subscription(text: &str) -> Result<Value, Mismatch> {
     let tags: Vec<&str> = text.split("||").map(str::trim).collect();
     let legal =
         |tag: &&str| !tag.is_empty() && **tag != *"*" && !tag.contains(|c: char| c == '|' || c.is_control());
-    if !tags.iter().all(|tag| legal(&tag)) {
+    if !tags.iter().all(legal) {
         return Err(Kind::Subscription.mismatch(text));
     }
     Ok(Value::Text(tags.join(" || ")))
