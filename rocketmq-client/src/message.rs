@@ -1,0 +1,185 @@
+//! Messages: [`Message`] is what a user sends, [`MessageView`] what a user receives.
+
+mod view;
+
+use bytes::Bytes;
+
+use crate::error::{Error, Result};
+use crate::protocol::{CodecError, PropertiesBuf, names, property};
+
+pub use view::MessageView;
+
+/// A message to send.
+///
+/// Setters never fail; what cannot be sent (a blank property, a reserved name) is reported by the send, before
+/// anything is on the wire.
+///
+/// ```
+/// use rocketmq_client::Message;
+///
+/// let message = Message::new("orders", "paid").tag("vip").key("order-42").property("region", "eu");
+/// assert_eq!(message.topic(), "orders");
+/// assert_eq!(message.get("region"), Some("eu"));
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a message does nothing until it is sent"]
+pub struct Message {
+    pub(crate) topic: String,
+    pub(crate) body: Bytes,
+    /// Already in the form of the wire.
+    pub(crate) properties: PropertiesBuf,
+    pub(crate) flag: i32,
+    /// The first setter call that cannot be honoured; boxed because it almost never exists.
+    fault: Option<Box<Error>>,
+}
+
+impl Message {
+    /// A message for this topic. The body is shared, never copied: pass `Bytes`, `Vec<u8>`, `String` or a literal.
+    pub fn new(topic: impl Into<String>, body: impl Into<Bytes>) -> Self {
+        Self {
+            topic: topic.into(),
+            body: body.into(),
+            properties: PropertiesBuf::new(),
+            flag: 0,
+            fault: None,
+        }
+    }
+
+    /// Sets the tag, by which consumers can subscribe. Java: `setTags`.
+    pub fn tag(self, tag: impl AsRef<str>) -> Self {
+        self.set(property::TAGS, tag.as_ref())
+    }
+
+    /// Adds a key, by which brokers index the message. Several keys are separated by a space on the wire, so a key
+    /// cannot contain one. Java: `setKeys`.
+    pub fn key(self, key: impl AsRef<str>) -> Self {
+        let key = key.as_ref();
+        match self.properties.get(property::KEYS) {
+            Some(keys) => {
+                let keys = format!("{keys} {key}");
+                self.set(property::KEYS, &keys)
+            }
+            None => self.set(property::KEYS, key),
+        }
+    }
+
+    /// Sets a property of the user's own; an earlier value is replaced. Java: `putUserProperty`.
+    ///
+    /// Names that the protocol uses itself ([`property::RESERVED`]) are refused by the send.
+    pub fn property(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
+        let name = name.as_ref();
+        if property::is_reserved(name) {
+            self.refuse(|| {
+                Error::config(format!(
+                    "property {name} is one of the protocol's own; use the setter of that meaning or another name"
+                ))
+            });
+            return self;
+        }
+        self.set(name, value.as_ref())
+    }
+
+    /// Delivers the message later: level 1 to 18 of the broker's table (1 s, 5 s, 10 s, 30 s, 1 m .. 10 m, 20 m, 30 m,
+    /// 1 h, 2 h unless configured otherwise); 0 means at once. Java: `setDelayTimeLevel`.
+    pub fn delay_level(mut self, level: u8) -> Self {
+        if level == 0 {
+            self.properties.remove(property::DELAY);
+            return self;
+        }
+        self.set(property::DELAY, itoa::Buffer::new().format(level))
+    }
+
+    /// Sets the key that orders messages: those with one key go to one queue of the topic.
+    ///
+    /// The producer then chooses the queue by the key instead of in turn. Java: `MessageQueueSelector` with the key
+    /// as its argument; brokers of 5.x see it as the message group.
+    pub fn sharding_key(self, key: impl AsRef<str>) -> Self {
+        self.set(property::SHARDING_KEY, key.as_ref())
+    }
+
+    /// Sets the user's flag: a number that travels with the message and that the broker does not look at. Default 0.
+    pub fn flag(mut self, flag: i32) -> Self {
+        self.flag = flag;
+        self
+    }
+
+    /// Whether the broker answers only when the message is flushed and replicated as it is configured to. Default
+    /// true. Java: `setWaitStoreMsgOK`.
+    pub fn wait_store(self, wait: bool) -> Self {
+        self.set(property::WAIT, if wait { "true" } else { "false" })
+    }
+
+    /// The topic.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The body.
+    #[must_use]
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// The value of a property, also of one that the protocol uses itself (`TAGS`, `KEYS`, ..).
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.properties.get(name)
+    }
+
+    /// Sets a property without asking who it belongs to: for this crate itself.
+    pub(crate) fn set(mut self, name: &str, value: &str) -> Self {
+        if let Err(error) = self.properties.set(name, value) {
+            self.refuse(|| unusable_property(name, error));
+        }
+        self
+    }
+
+    fn refuse(&mut self, error: impl FnOnce() -> Error) {
+        if self.fault.is_none() {
+            self.fault = Some(Box::new(error()));
+        }
+    }
+
+    /// Checks all that can be checked without a broker.
+    pub(crate) fn check(&self, max_body_bytes: usize) -> Result<()> {
+        if let Some(fault) = &self.fault {
+            return Err((**fault)
+                .clone()
+                .context(format_args!("message to topic {}", self.topic)));
+        }
+        names::check_topic(&self.topic)
+            .map_err(|error| Error::config(format!("message cannot be sent: {error}")).caused_by(error))?;
+        if names::is_forbidden_topic(&self.topic) {
+            return Err(Error::config(format!(
+                "message to topic {}: the topic belongs to the broker and cannot be sent to; use one of your own",
+                self.topic
+            )));
+        }
+        if self.body.is_empty() {
+            return Err(Error::config(format!(
+                "message to topic {}: the body is empty, which brokers refuse; send at least one byte",
+                self.topic
+            )));
+        }
+        if self.body.len() > max_body_bytes {
+            return Err(Error::new(
+                crate::ErrorKind::TooLarge,
+                format!(
+                    "message to topic {}: the body of {} bytes is above the limit of {max_body_bytes}; send less, or \
+                     raise max_message_bytes here and maxMessageSize on the broker",
+                    self.topic,
+                    self.body.len()
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn unusable_property(name: &str, error: CodecError) -> Error {
+    Error::config(format!("property {name:?} cannot be sent: {error}")).caused_by(error)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! The only place that spawns: every background task belongs to a group that can be stopped and awaited.
+//!
+//! Groups form a tree. Stopping a group stops and awaits what is below it; dropping the last handle of a group asks
+//! its tasks to stop, without waiting.
+
+use std::any::Any;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, debug_span, error};
+
+/// A handle to a group of tasks; clones share the group.
+#[derive(Clone)]
+pub(crate) struct Tasks(Arc<Group>);
+
+struct Group {
+    runtime: Handle,
+    stop: CancellationToken,
+    /// Cancelled when the grace is over: the futures of tasks that did not stop by themselves are dropped.
+    abandon: CancellationToken,
+    tracker: TaskTracker,
+    parent: Option<Tasks>,
+}
+
+/// How many tasks had not ended when the grace was over; they were cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StillRunning(pub(crate) usize);
+
+impl Tasks {
+    /// The root of a tree, on this runtime. With a handle, tasks can be spawned from any thread.
+    pub(crate) fn new(runtime: Handle) -> Self {
+        Self(Arc::new(Group {
+            runtime,
+            stop: CancellationToken::new(),
+            abandon: CancellationToken::new(),
+            tracker: TaskTracker::new(),
+            parent: None,
+        }))
+    }
+
+    /// A group below this one.
+    pub(crate) fn child(&self) -> Self {
+        Self(Arc::new(Group {
+            runtime: self.0.runtime.clone(),
+            stop: self.0.stop.child_token(),
+            abandon: self.0.abandon.child_token(),
+            tracker: TaskTracker::new(),
+            parent: Some(self.clone()),
+        }))
+    }
+
+    /// Cancelled once the group is asked to stop.
+    pub(crate) fn token(&self) -> &CancellationToken {
+        &self.0.stop
+    }
+
+    /// Asks all tasks to stop without waiting for them.
+    pub(crate) fn cancel(&self) {
+        self.0.stop.cancel();
+    }
+
+    /// How many tasks are running in this group and below.
+    pub(crate) fn running(&self) -> usize {
+        self.0.tracker.len()
+    }
+
+    /// Runs `task` until it ends. It is handed the token that asks it to stop; a panic is logged and ends this task
+    /// alone.
+    pub(crate) fn spawn<F>(&self, name: &'static str, task: impl FnOnce(CancellationToken) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let future = task(self.0.stop.clone());
+        let abandon = self.0.abandon.clone();
+        let mut above = Vec::new();
+        let mut parent = self.0.parent.as_ref();
+        while let Some(Self(group)) = parent {
+            above.push(group.tracker.token());
+            parent = group.parent.as_ref();
+        }
+        let guarded = async move {
+            let _above = above;
+            if let Some(Err(panic)) = abandon.run_until_cancelled(catch(future)).await {
+                error!(task = name, %panic, "a background task panicked");
+            }
+        };
+        self.0
+            .tracker
+            .spawn_on(guarded.instrument(debug_span!("task", name)), &self.0.runtime);
+    }
+
+    /// Asks all tasks to stop and waits for them, at most `grace`; those still running are then cut off.
+    /// Calling it again is harmless.
+    pub(crate) async fn stop(&self, grace: Duration) -> Result<(), StillRunning> {
+        self.0.stop.cancel();
+        self.0.tracker.close();
+        if time::timeout(grace, self.0.tracker.wait()).await.is_ok() {
+            return Ok(());
+        }
+        let left = self.0.tracker.len();
+        self.0.abandon.cancel();
+        match left {
+            0 => Ok(()),
+            left => Err(StillRunning(left)),
+        }
+    }
+}
+
+impl fmt::Debug for Tasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tasks")
+            .field("running", &self.running())
+            .field("stopping", &self.0.stop.is_cancelled())
+            .finish()
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Runs a future; a panic becomes the text it was raised with.
+pub(crate) async fn catch<F: Future>(future: F) -> Result<F::Output, String> {
+    let mut future = pin!(future);
+    poll_fn(
+        |context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Err(panic) => Poll::Ready(Err(panic_text(&*panic))),
+        },
+    )
+    .await
+}
+
+/// The text of a panic, if it has one.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("a panic without text")
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests;
