@@ -51,7 +51,7 @@ use std::time::Duration;
 
 use schema::Meaning;
 use settings::Settings;
-use value::{Value, is_resource_char, relaxed};
+use value::{Value, relaxed};
 
 /// A checked, frozen configuration.
 #[derive(Clone)]
@@ -262,7 +262,7 @@ impl Config {
         }
         let binding: String = relaxed(binding)
             .chars()
-            .map(|c| if is_resource_char(c) { c } else { '_' })
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
             .take(64)
             .collect();
         format!("anonymous-{binding}-{}", self.nonce)

@@ -320,6 +320,9 @@ impl Layers {
                 schema::meaning(&["spring", "cloud", "stream", "rocketmq", "binder", "name-server"]),
             );
         }
+        if let Some(name) = environment.get("SPRING_APPLICATION_NAME") {
+            self.variable("SPRING_APPLICATION_NAME", name, Meaning::Foreign);
+        }
         for (name, value) in environment.iter().filter(|(name, _)| environment::is_ours(name)) {
             let meaning = match environment::meaning(name) {
                 Some(found) => Meaning::Key(found),
@@ -335,23 +338,25 @@ impl Layers {
     fn variable(&mut self, name: &str, value: &str, meaning: Meaning) {
         let origin = Origin::Environment(name.into());
         let leaf = Leaf::Text(value.trim().to_owned());
-        if let Ok(Some(found)) = self.target(meaning, &leaf, "", origin.clone()) {
-            let identity = found
+        let Ok(target) = self.target(meaning, &leaf, "", origin.clone()) else {
+            return;
+        };
+        let identity = match &target {
+            Some(found) => found
                 .canonical()
                 .split('.')
                 .map(relaxed)
                 .collect::<Vec<_>>()
-                .join(".");
-            self.push(
-                identity,
-                Raw {
-                    leaf,
-                    origin,
-                    written: String::new(),
-                    target: Some(found),
-                },
-            );
-        }
+                .join("."),
+            None => environment::as_path(name).join("."),
+        };
+        let raw = Raw {
+            leaf,
+            origin,
+            written: String::new(),
+            target,
+        };
+        self.push(identity, raw);
     }
 
     fn assign(&mut self, written: &str, value: String) {

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use rocketmq_client::protocol::names;
+
 /// The type of a key's value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Kind {
@@ -58,11 +60,6 @@ pub(crate) enum Mismatch {
     /// Known elsewhere, not here; the text says what to use instead.
     NotSupported(String),
 }
-
-/// Longest topic name, in characters.
-const TOPIC_MAX: usize = 127;
-/// Longest group name, in characters.
-const GROUP_MAX: usize = 255;
 
 impl Kind {
     /// Reads `text`, which is trimmed and not empty, as this type.
@@ -220,38 +217,17 @@ fn topic(text: &str) -> Result<Value, Mismatch> {
             excerpt(text)
         )));
     }
-    resource_name("topic", text, TOPIC_MAX)
+    match names::check_topic(text) {
+        Ok(()) => Ok(Value::Text(text.to_owned())),
+        Err(error) => Err(Mismatch::IllegalName(error.to_string())),
+    }
 }
 
 fn group(text: &str) -> Result<Value, Mismatch> {
-    if text == "DEFAULT_CONSUMER" || text == "DEFAULT_PRODUCER" {
-        return Err(Mismatch::IllegalName(format!(
-            "`{text}` is reserved by RocketMQ; choose another group name"
-        )));
+    match names::check_group(text) {
+        Ok(()) => Ok(Value::Text(text.to_owned())),
+        Err(error) => Err(Mismatch::IllegalName(error.to_string())),
     }
-    resource_name("group", text, GROUP_MAX)
-}
-
-/// RocketMQ's rule for names of topics and groups (`TopicValidator`, `Validators`).
-fn resource_name(what: &str, text: &str, max: usize) -> Result<Value, Mismatch> {
-    if let Some(c) = text.chars().find(|c| !is_resource_char(*c)) {
-        return Err(Mismatch::IllegalName(format!(
-            "{what} name `{}` contains {c:?}; RocketMQ allows only letters, digits, `%`, `|`, `-` and `_`",
-            excerpt(text)
-        )));
-    }
-    if text.len() > max {
-        return Err(Mismatch::IllegalName(format!(
-            "{what} name `{}` has {} characters; RocketMQ allows {max}",
-            excerpt(text),
-            text.len()
-        )));
-    }
-    Ok(Value::Text(text.to_owned()))
-}
-
-pub(crate) fn is_resource_char(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '%' | '|' | '-' | '_')
 }
 
 fn content_type(text: &str) -> Result<Value, Mismatch> {
