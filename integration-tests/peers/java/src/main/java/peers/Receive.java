@@ -1,0 +1,79 @@
+package peers;
+
+import java.util.Base64;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
+import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
+import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
+import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
+import org.apache.rocketmq.common.message.MessageClientExt;
+import org.apache.rocketmq.common.message.MessageExt;
+
+/**
+ * DefaultMQPushConsumer, clustering and concurrent: one line per delivery, until standard input ends.
+ *
+ * `--fail N` answers RECONSUME_LATER to the first N deliveries of each message; the line then says "failed": true.
+ */
+public final class Receive {
+    private Receive() {
+    }
+
+    public static void main(String[] args) throws Exception {
+        Options options = new Options(args);
+        int fail = options.number("--fail", 0);
+        int delayLevel = options.number("--delay-level", 0);
+
+        DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(options.required("--group"));
+        consumer.setNamesrvAddr(options.required("--name-server"));
+        consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
+        consumer.setConsumeMessageBatchMaxSize(1);
+        consumer.setMaxReconsumeTimes(options.number("--max-reconsume-times", 16));
+        // How soon the client learns the route of its new %RETRY% topic; the default of 30 s only makes tests wait.
+        consumer.setPollNameServerInterval(1_000);
+        consumer.setInstanceName("peer-" + ProcessHandle.current().pid());
+        consumer.subscribe(options.required("--topic"), options.optional("--expression", "*"));
+        consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
+            boolean failed = false;
+            for (MessageExt message : messages) {
+                failed = message.getReconsumeTimes() < fail;
+                Options.print(line(message, failed));
+            }
+            context.setDelayLevelWhenNextConsume(delayLevel);
+            return failed ? ConsumeConcurrentlyStatus.RECONSUME_LATER : ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
+        });
+        consumer.start();
+        Options.print(Map.of("ready", true));
+
+        while (System.in.read() >= 0) {
+            // What is written to standard input does not matter; its end is the order to stop.
+        }
+        consumer.shutdown();
+        System.exit(0);
+    }
+
+    private static Map<String, Object> line(MessageExt message, boolean failed) {
+        Map<String, Object> line = new LinkedHashMap<>();
+        line.put("topic", message.getTopic());
+        line.put("tag", message.getTags());
+        line.put("keys", message.getKeys());
+        line.put("properties", message.getProperties());
+        line.put("body_base64", Base64.getEncoder().encodeToString(message.getBody()));
+        line.put("msg_id", message.getMsgId());
+        line.put("offset_msg_id", offsetMessageId(message));
+        line.put("queue_id", message.getQueueId());
+        line.put("queue_offset", message.getQueueOffset());
+        line.put("reconsume_times", message.getReconsumeTimes());
+        line.put("born_host", message.getBornHostString());
+        line.put("failed", failed);
+        return line;
+    }
+
+    /** The client hands out a subclass whose `getMsgId` is the unique id; the id made of address and offset is beside it. */
+    private static String offsetMessageId(MessageExt message) {
+        if (message instanceof MessageClientExt) {
+            return ((MessageClientExt) message).getOffsetMsgId();
+        }
+        return message.getMsgId();
+    }
+}

@@ -1,0 +1,78 @@
+package peers;
+
+import com.google.gson.JsonElement;
+import com.google.gson.JsonObject;
+import java.io.BufferedReader;
+import java.io.InputStreamReader;
+import java.nio.charset.StandardCharsets;
+import java.util.Base64;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.client.producer.SendResult;
+import org.apache.rocketmq.common.message.Message;
+
+/** DefaultMQProducer: one message per line of standard input, one receipt or error per line of standard output. */
+public final class Send {
+    private Send() {
+    }
+
+    public static void main(String[] args) throws Exception {
+        Options options = new Options(args);
+        DefaultMQProducer producer = new DefaultMQProducer(options.required("--group"));
+        producer.setNamesrvAddr(options.required("--name-server"));
+        producer.setSendMsgTimeout(options.number("--timeout-ms", 10_000));
+        producer.start();
+        Options.print(Map.of("ready", true));
+
+        BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+        for (String line = in.readLine(); line != null; line = in.readLine()) {
+            if (!line.isBlank()) {
+                Options.print(send(producer, Options.parse(line)));
+            }
+        }
+        producer.shutdown();
+        System.exit(0);
+    }
+
+    private static Map<String, Object> send(DefaultMQProducer producer, JsonObject line) {
+        Map<String, Object> answer = new LinkedHashMap<>();
+        try {
+            SendResult result = producer.send(message(line));
+            answer.put("msg_id", result.getMsgId());
+            answer.put("offset_msg_id", result.getOffsetMsgId());
+            answer.put("status", result.getSendStatus().name());
+            answer.put("queue_id", result.getMessageQueue().getQueueId());
+            answer.put("queue_offset", result.getQueueOffset());
+            answer.put("broker", result.getMessageQueue().getBrokerName());
+        } catch (Exception e) {
+            answer.put("error", e.toString());
+        }
+        return answer;
+    }
+
+    private static Message message(JsonObject line) {
+        Message message = new Message();
+        message.setTopic(line.get("topic").getAsString());
+        message.setBody(Base64.getDecoder().decode(line.get("body_base64").getAsString()));
+        if (present(line, "tag")) {
+            message.setTags(line.get("tag").getAsString());
+        }
+        if (present(line, "keys")) {
+            message.setKeys(line.get("keys").getAsString());
+        }
+        if (present(line, "delay_level")) {
+            message.setDelayTimeLevel(line.get("delay_level").getAsInt());
+        }
+        if (present(line, "properties")) {
+            for (Map.Entry<String, JsonElement> property : line.getAsJsonObject("properties").entrySet()) {
+                message.putUserProperty(property.getKey(), property.getValue().getAsString());
+            }
+        }
+        return message;
+    }
+
+    private static boolean present(JsonObject line, String name) {
+        return line.has(name) && !line.get(name).isJsonNull();
+    }
+}
