@@ -1,3 +1,47 @@
-//! Scenarios, benchmarks, and what both need.
+//! Scenarios written once and run on the embedded broker and on real Apache RocketMQ.
+//!
+//! - [`target`]: the clusters to run on, chosen by the environment variable `TARGETS`;
+//! - [`scenario`]: one test per scenario and target, and counted skips;
+//! - [`real`]: name servers and brokers of Apache RocketMQ as child processes;
+//! - [`peer`]: the official Java and Go clients as child processes;
+//! - [`fault_proxy`]: a TCP proxy that cuts, stalls, flips and lies;
+//! - [`history`]: what was sent and received, and the verdict on it;
+//! - [`report`]: tables and JSON lines of the benchmarks.
+//!
+//! The scenarios themselves are in `tests/scenarios`. What they need of the outside world is installed by
+//! `bash integration-tests/peers/install`; without it, only those on the embedded broker run.
 
+use std::{
+    env,
+    error::Error,
+    path::{Path, PathBuf},
+};
+
+mod base64;
+
+pub mod fault_proxy;
+pub mod history;
+pub mod peer;
+pub mod real;
 pub mod report;
+pub mod scenario;
+pub mod target;
+pub mod wire;
+
+/// Why a scenario or a fixture failed; any error and any text converts into it.
+pub type Failure = Box<dyn Error + Send + Sync>;
+
+/// Where `peers/install` puts servers and clients, and where the servers' data go: `ROCKETMQ_PEERS_DIR`, or
+/// `rocketmq` in the build directory.
+#[must_use]
+pub fn peers_directory() -> PathBuf {
+    if let Some(directory) = env::var_os("ROCKETMQ_PEERS_DIR") {
+        return directory.into();
+    }
+    // A relative build directory is meant from the workspace, tests run one level below.
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or_else(|| Path::new("/"));
+    let build = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    workspace.join(build).join("rocketmq")
+}

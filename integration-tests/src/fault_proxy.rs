@@ -1,0 +1,278 @@
+//! A TCP proxy on loopback that does to a connection what networks and broken peers do.
+//!
+//! It knows frames (length, header, body), so it can cut inside one, lie about one's length, or withhold the answer to
+//! one kind of request. Bytes that are no frames pass unchanged. Nothing is buffered beyond one header, one chunk, and
+//! with [`Fault::Readdress`] one body.
+//!
+//! Clients learn the addresses of brokers from the route, past any proxy. [`FaultPath`] puts a proxy before a name
+//! server too, and has it write the broker proxy's address into the answers.
+
+mod pump;
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+};
+
+use crate::Failure;
+use pump::{End, Pump, Requests};
+
+/// Which half of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// What the client writes.
+    ToServer,
+    /// What the server writes.
+    ToClient,
+}
+
+/// What to do to one direction of every connection. Positions count from 0 at the connection's first byte.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// Pass nothing on, with the connection open.
+    Stall,
+    /// End the connection once this many bytes have passed.
+    Cut {
+        /// Bytes of this direction that still pass.
+        after: u64,
+        /// In which way.
+        how: Cut,
+    },
+    /// Change one byte.
+    Flip {
+        /// Its position.
+        at: u64,
+        /// The bits to turn over.
+        mask: u8,
+    },
+    /// Announce a wrong length for a frame.
+    LieAboutLength {
+        /// Which frame of the connection, from 0.
+        frame: u64,
+        /// The length field.
+        length: i32,
+    },
+    /// Swallow the answers to requests of this code. For [`Direction::ToClient`].
+    DropAnswer {
+        /// Request code.
+        code: i32,
+    },
+    /// Write byte by byte, each in a segment of its own.
+    Slice,
+    /// Pass on every chunk this much later.
+    Delay(Duration),
+    /// Write one address for another wherever it occurs in a body. For [`Direction::ToClient`].
+    Readdress {
+        /// The address in the server's words.
+        from: SocketAddr,
+        /// The address that the client reads.
+        to: SocketAddr,
+    },
+}
+
+/// How a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// With RST: the peer's next read or write fails.
+    Reset,
+    /// With FIN: the peer reads an end of file.
+    Finish,
+}
+
+/// A fault in force, and how often it struck.
+#[derive(Debug)]
+pub struct Rule {
+    direction: Direction,
+    fault: Fault,
+    limit: u64,
+    hits: AtomicU64,
+}
+
+impl Rule {
+    /// How often the fault was done to a connection, a frame or a chunk.
+    #[must_use]
+    pub fn hits(&self) -> u64 {
+        self.hits.load(Ordering::Acquire)
+    }
+
+    /// Counts a hit, unless the rule is used up.
+    fn strike(&self) -> bool {
+        self.hits
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |hits| {
+                (hits < self.limit).then_some(hits + 1)
+            })
+            .is_ok()
+    }
+}
+
+type Rules = Arc<Vec<Arc<Rule>>>;
+
+/// A proxy before one server. Dropping it closes its port and all its connections.
+#[derive(Debug)]
+pub struct FaultProxy {
+    address: SocketAddr,
+    rules: watch::Sender<Rules>,
+    connections: Arc<AtomicU64>,
+    // Keeps the accept loop, and with it every connection.
+    _tasks: JoinSet<()>,
+}
+
+impl FaultProxy {
+    /// Listens on a free loopback port and passes everything on to `upstream`.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub async fn start(upstream: SocketAddr) -> Result<Self, Failure> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let (rules, watched) = watch::channel(Rules::default());
+        let connections = Arc::new(AtomicU64::new(0));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(listener, upstream, watched, Arc::clone(&connections)));
+        Ok(Self {
+            address,
+            rules,
+            connections,
+            _tasks: tasks,
+        })
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many connections were accepted so far.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Acquire)
+    }
+
+    /// Does this to all connections, present and future, until [`heal`](Self::heal).
+    pub fn inject(&self, direction: Direction, fault: Fault) -> Arc<Rule> {
+        self.inject_times(direction, fault, u64::MAX)
+    }
+
+    /// Does this so many times.
+    pub fn inject_times(&self, direction: Direction, fault: Fault, times: u64) -> Arc<Rule> {
+        let rule = Arc::new(Rule {
+            direction,
+            fault,
+            limit: times,
+            hits: AtomicU64::new(0),
+        });
+        self.rules
+            .send_modify(|rules| Arc::make_mut(rules).push(Arc::clone(&rule)));
+        rule
+    }
+
+    /// Ends all faults but [`Fault::Readdress`], which is no fault but a way to be in the path.
+    pub fn heal(&self) {
+        self.rules.send_modify(|rules| {
+            Arc::make_mut(rules).retain(|rule| matches!(rule.fault, Fault::Readdress { .. }));
+        });
+    }
+}
+
+/// A name server and one of its brokers, each behind a proxy.
+#[derive(Debug)]
+pub struct FaultPath {
+    /// Before the name server; clients are given its address.
+    pub name_server: FaultProxy,
+    /// Before the broker; clients find its address in the route.
+    pub broker: FaultProxy,
+}
+
+impl FaultPath {
+    /// Puts the proxies in place.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub async fn start(name_server: SocketAddr, broker: SocketAddr) -> Result<Self, Failure> {
+        let path = Self {
+            name_server: FaultProxy::start(name_server).await?,
+            broker: FaultProxy::start(broker).await?,
+        };
+        path.name_server.inject(
+            Direction::ToClient,
+            Fault::Readdress {
+                from: broker,
+                to: path.broker.address(),
+            },
+        );
+        Ok(path)
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    upstream: SocketAddr,
+    rules: watch::Receiver<Rules>,
+    connections: Arc<AtomicU64>,
+) {
+    let mut tasks = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let Ok((client, _)) = accepted else { continue };
+                connections.fetch_add(1, Ordering::AcqRel);
+                tasks.spawn(connection(client, upstream, rules.clone()));
+            }
+            Some(_) = tasks.join_next() => {}
+        }
+    }
+}
+
+async fn connection(mut client: TcpStream, upstream: SocketAddr, rules: watch::Receiver<Rules>) {
+    let Ok(mut server) = TcpStream::connect(upstream).await else {
+        return;
+    };
+    // Small writes must leave at once, or slicing would be undone by the kernel.
+    if client.set_nodelay(true).is_err() || server.set_nodelay(true).is_err() {
+        return;
+    }
+    let requests = Arc::new(Requests::default());
+    let ended: Result<((), ()), End> = {
+        let (client_reader, client_writer) = client.split();
+        let (server_reader, server_writer) = server.split();
+        let up = Pump::new(
+            Direction::ToServer,
+            client_reader,
+            server_writer,
+            rules.clone(),
+            Arc::clone(&requests),
+        );
+        let down = Pump::new(Direction::ToClient, server_reader, client_writer, rules, requests);
+        tokio::try_join!(up.run(), down.run())
+    };
+    if matches!(ended, Err(End::Cut(Cut::Reset))) {
+        // The sockets close right after this, so a failure to linger leaves a plain close.
+        let _ = (client.set_zero_linger(), server.set_zero_linger());
+    }
+}
+
+/// The one lock of the proxy, poisoned only by a panic that some test reports.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl From<io::Error> for End {
+    fn from(_: io::Error) -> Self {
+        Self::Broken
+    }
+}
+
+#[cfg(test)]
+mod tests;

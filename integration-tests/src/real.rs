@@ -1,0 +1,329 @@
+//! Real Apache RocketMQ name servers and brokers as child processes.
+//!
+//! The jars come from `integration-tests/peers/install`. Every process binds loopback, gets ports and a home of its
+//! own, and ends with the test process at the latest. The calls block for seconds: from asynchronous code, the
+//! methods of [`Server`](crate::target::Server) move them to a thread of their own.
+
+mod ports;
+mod process;
+mod scratch;
+mod settings;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use serde_json::json;
+
+pub(crate) use scratch::Scratch;
+
+use crate::{Failure, peers_directory, wire};
+use ports::{BrokerPorts, PortBlock};
+use process::Process;
+
+/// Generous: two cores may be busy with everything else.
+const START_LIMIT: Duration = Duration::from_secs(120);
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+
+const GET_BROKER_CLUSTER_INFO: i32 = 106;
+const GET_BROKER_CONFIG: i32 = 26;
+const SEND_MESSAGE_V2: i32 = 310;
+const PULL_MESSAGE: i32 = 11;
+const PROBE: &str = "fixture-probe";
+
+/// A server release that the scenarios run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// 4.9.7, the newest 4.9 whose servers are published as jars.
+    V4,
+    /// 5.5.0.
+    V5,
+}
+
+impl Version {
+    /// As in the names of jars and images.
+    #[must_use]
+    pub fn number(self) -> &'static str {
+        match self {
+            Self::V4 => "4.9.7",
+            Self::V5 => "5.5.0",
+        }
+    }
+
+    fn jars(self) -> Result<PathBuf, Failure> {
+        let jars = peers_directory().join(format!("server-{}", self.number()));
+        if jars.is_dir() {
+            Ok(jars)
+        } else {
+            Err(format!(
+                "no jars in {}: run `bash integration-tests/peers/install`",
+                jars.display()
+            )
+            .into())
+        }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RocketMQ {}", self.number())
+    }
+}
+
+/// One name server and its brokers.
+pub struct RealCluster {
+    version: Version,
+    _name_server: Process,
+    brokers: Vec<Broker>,
+    ports: PortBlock,
+    // Last: the processes end before their directories go.
+    scratch: Scratch,
+}
+
+struct Broker {
+    command: Vec<String>,
+    settings: BTreeMap<String, String>,
+    home: PathBuf,
+    ports: BrokerPorts,
+    process: Mutex<Option<Process>>,
+}
+
+impl RealCluster {
+    /// Starts a name server and `brokers` masters, named `broker-0` and on, with `wishes` added to their settings.
+    ///
+    /// Returns when each broker is listed by the name server, runs with the settings it was given, and has stored
+    /// and returned a probe message.
+    ///
+    /// # Errors
+    /// When the jars are not installed, or a process ends or is not ready in two minutes; with the end of its log.
+    pub fn start(version: Version, brokers: u16, wishes: &BTreeMap<String, String>) -> Result<Self, Failure> {
+        if !(1..=PortBlock::BROKERS).contains(&brokers) {
+            return Err(format!("{brokers} brokers; a cluster has 1 to {}", PortBlock::BROKERS).into());
+        }
+        let jars = version.jars()?;
+        let ports = PortBlock::take()?;
+        let scratch = Scratch::new(version.number())?;
+
+        let home = scratch.path().join("name-server");
+        settings::write_home(&home)?;
+        let file = home.join("namesrv.properties");
+        settings::write(&file, &settings::name_server(version, ports.name_server()))?;
+        let main = [
+            "org.apache.rocketmq.namesrv.NamesrvStartup",
+            "-c",
+            &file.display().to_string(),
+        ];
+        let command = settings::java(version, &jars, &home, &["-Xms64m", "-Xmx256m"], &main);
+        let mut name_server = Process::spawn("name server", &command, &home, &home.join("log"))?;
+        name_server.wait_until("\"boot success\"", START_LIMIT, |log| {
+            Ok(std::fs::read_to_string(log)?.contains("boot success"))
+        })?;
+
+        let mut cluster = Self {
+            version,
+            _name_server: name_server,
+            brokers: Vec::new(),
+            ports,
+            scratch,
+        };
+        for index in 0..brokers {
+            let name = format!("broker-{index}");
+            let home = cluster.scratch.path().join(&name);
+            settings::write_home(&home)?;
+            let file = home.join("broker.conf");
+            let ports = cluster.ports.broker(index);
+            let store = home.join("store");
+            let settings =
+                settings::broker(version, &name, cluster.ports.name_server(), ports, &store, wishes);
+            settings::write(&file, &settings)?;
+            let heap = ["-Xms256m", "-Xmx768m", "-XX:MaxDirectMemorySize=512m"];
+            let main = [
+                "org.apache.rocketmq.broker.BrokerStartup",
+                "-c",
+                &file.display().to_string(),
+            ];
+            let command = settings::java(version, &jars, &home, &heap, &main);
+            cluster.brokers.push(Broker {
+                command,
+                settings,
+                home,
+                ports,
+                process: Mutex::new(None),
+            });
+        }
+        for index in 0..cluster.brokers.len() {
+            cluster.launch(index)?;
+        }
+        for index in 0..cluster.brokers.len() {
+            cluster.await_ready(index)?;
+        }
+        Ok(cluster)
+    }
+
+    /// `host:port` of the name server.
+    #[must_use]
+    pub fn name_server(&self) -> String {
+        loopback(self.ports.name_server()).to_string()
+    }
+
+    /// Address of a broker.
+    ///
+    /// # Errors
+    /// When there is no broker of this index.
+    pub fn broker_address(&self, index: usize) -> Result<SocketAddr, Failure> {
+        Ok(loopback(self.broker(index)?.ports.listen))
+    }
+
+    /// SIGKILL: a crash of the process. What it had mapped reaches the disk all the same.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn kill(&self, index: usize) -> Result<(), Failure> {
+        self.end(index, "KILL")
+    }
+
+    /// SIGTERM: the broker flushes, unregisters and exits, which takes it seconds.
+    ///
+    /// # Errors
+    /// When it does not run, or is still there after a minute.
+    pub fn stop(&self, index: usize) -> Result<(), Failure> {
+        self.end(index, "TERM")
+    }
+
+    /// Starts a broker that was stopped or killed, on its old store and port, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it runs, or does not get ready.
+    pub fn restart(&self, index: usize) -> Result<(), Failure> {
+        self.launch(index)?;
+        self.await_ready(index)
+    }
+
+    /// SIGSTOP: connections stay open and new ones succeed, but nothing is answered.
+    ///
+    /// # Errors
+    /// When the broker does not run.
+    pub fn freeze(&self, index: usize) -> Result<(), Failure> {
+        self.with_process(index, |process| process.signal("STOP"))
+    }
+
+    /// Lets a frozen broker go on.
+    ///
+    /// # Errors
+    /// When the broker does not run.
+    pub fn thaw(&self, index: usize) -> Result<(), Failure> {
+        self.with_process(index, |process| process.signal("CONT"))
+    }
+
+    fn broker(&self, index: usize) -> Result<&Broker, Failure> {
+        self.brokers
+            .get(index)
+            .ok_or_else(|| format!("no broker {index} in this cluster").into())
+    }
+
+    fn with_process<T>(
+        &self,
+        index: usize,
+        action: impl FnOnce(&mut Process) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        match lock(&self.broker(index)?.process).as_mut() {
+            Some(process) => action(process),
+            None => Err(format!("broker {index} of {} does not run", self.version).into()),
+        }
+    }
+
+    fn end(&self, index: usize, signal: &str) -> Result<(), Failure> {
+        self.with_process(index, |process| {
+            process.signal(signal)?;
+            process.wait(STOP_LIMIT)
+        })?;
+        lock(&self.broker(index)?.process).take();
+        Ok(())
+    }
+
+    fn launch(&self, index: usize) -> Result<(), Failure> {
+        let broker = self.broker(index)?;
+        let mut process = lock(&broker.process);
+        if process.is_some() {
+            return Err(format!("broker {index} of {} runs already", self.version).into());
+        }
+        let name = format!("broker {index} of {}", self.version);
+        *process = Some(Process::spawn(
+            &name,
+            &broker.command,
+            &broker.home,
+            &broker.home.join("log"),
+        )?);
+        Ok(())
+    }
+
+    fn await_ready(&self, index: usize) -> Result<(), Failure> {
+        let broker = self.broker(index)?;
+        let address = loopback(broker.ports.listen);
+        let name_server = loopback(self.ports.name_server());
+        self.with_process(index, |process| {
+            process.wait_until("\"boot success\"", START_LIMIT, |log| {
+                Ok(std::fs::read_to_string(log)?.contains("boot success"))
+            })?;
+            process.wait_until("its name in the name server", START_LIMIT, |_| {
+                let listed =
+                    wire::request(name_server, GET_BROKER_CLUSTER_INFO, &json!({}), b"")?.success()?;
+                Ok(String::from_utf8_lossy(&listed.body).contains(&format!("{address}\"")))
+            })?;
+            process.wait_until("a probe message", START_LIMIT, |_| probe(address))?;
+            let answer = wire::request(address, GET_BROKER_CONFIG, &json!({}), b"")?.success()?;
+            settings::verify(&broker.settings, &String::from_utf8_lossy(&answer.body))
+        })
+    }
+}
+
+impl fmt::Debug for RealCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RealCluster")
+            .field("version", &self.version)
+            .field("name_server", &self.name_server())
+            .field("brokers", &self.brokers.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for RealCluster {
+    fn drop(&mut self) {
+        // Brokers before the name server, else they spend their last moments complaining.
+        self.brokers.clear();
+    }
+}
+
+/// Stores a message and reads it back.
+fn probe(broker: SocketAddr) -> Result<bool, Failure> {
+    let fields = json!({
+        "a": PROBE, "b": PROBE, "c": "TBW102", "d": "1", "e": "0", "f": "0", "g": "0", "h": "0", "j": "0",
+        "k": "false", "m": "false",
+    });
+    let sent = wire::request(broker, SEND_MESSAGE_V2, &fields, b"probe")?.success()?;
+    let offset = sent
+        .field("queueOffset")
+        .ok_or("no queueOffset in the answer to a send")?;
+    let fields = json!({
+        "consumerGroup": PROBE, "topic": PROBE, "queueId": "0", "queueOffset": offset, "maxMsgNums": "1",
+        "sysFlag": "4", "commitOffset": "0", "suspendTimeoutMillis": "0", "subscription": "*", "subVersion": "0",
+    });
+    Ok(wire::request(broker, PULL_MESSAGE, &fields, b"")?.code == 0)
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// A panic while a lock was held is reported by its own test; the others may go on.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;
