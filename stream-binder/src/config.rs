@@ -19,6 +19,11 @@
 //!
 //! An unknown key is an error that names its path and the closest known key, and so is a key that Spring knows
 //! and this version does not implement: no accepted key is without effect.
+//!
+//! In the table `*` is the name of a binding, and where a key may stand at several places the last one goes first. A
+//! time is milliseconds or a number with a unit: `500ms`, `5s`, `1m`.
+//!
+#![doc = include_str!("config/keys.md")]
 
 mod check;
 mod environment;

@@ -10,6 +10,7 @@ mod function;
 mod headers;
 pub mod layers;
 mod message;
+mod rocketmq;
 mod tasks;
 
 pub use binder::{

@@ -144,7 +144,7 @@ const fn one_of(words: &'static [&'static str]) -> Kind {
 }
 
 keys! {
-    /// Functions to bind, separated by `;`; every registered one when not set.
+    /// Functions to bind, separated by `;`; may be left out where there is one function only.
     FUNCTION_DEFINITION = Function, "definition", Kind::Functions, None;
     /// Name of the binding that stands for the implicit name `<function>-in-0` or `<function>-out-0`.
     FUNCTION_BINDINGS = Stream, "function.bindings.*", Kind::BindingName, None;

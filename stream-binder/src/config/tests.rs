@@ -689,3 +689,28 @@ fn debug_shows_no_value_of_the_environment() {
     assert!(!format!("{builder:?}").contains("sentinel"));
     assert!(!format!("{:?}", builder.load().expect("valid")).contains("sentinel"));
 }
+
+#[test]
+fn the_documented_table_of_keys_is_the_one_that_is_read() {
+    let mut table = String::from("| Key | Value | Default | Meaning |\n| --- | --- | --- | --- |\n");
+    for known in Config::known_keys() {
+        let paths: Vec<String> = known
+            .paths
+            .iter()
+            .map(|path| format!("`{}`", path.strip_prefix("spring.cloud.stream.").unwrap_or(path)))
+            .collect();
+        let default = known
+            .default
+            .map_or_else(String::new, |default| format!("`{default}`"));
+        let cells = [paths.join("<br>"), known.expected, default, known.doc.to_owned()]
+            .map(|cell| cell.replace('|', "\\|"));
+        table.push_str(&format!("| {} |\n", cells.join(" | ")));
+    }
+    let documented = include_str!("keys.md");
+    let start = documented.find("| Key |").expect("a table");
+    assert_eq!(
+        documented.get(start..),
+        Some(table.as_str()),
+        "put this into keys.md:\n{table}"
+    );
+}

@@ -1,0 +1,3 @@
+//! The RocketMQ binder.
+
+mod message;
