@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     binder::{Binder, Outbound, OutboundError, Persisted, ProducerBinding, SendReceipt},
     closest::closest,
+    config::ProducerProperties,
     failure::BoxError,
     function::output::IntoMessage,
     message::{EncodeError, Message},
@@ -54,6 +55,7 @@ pub(crate) struct OutputBinding {
     pub(crate) name: Arc<str>,
     pub(crate) destination: Arc<str>,
     pub(crate) content_type: String,
+    pub(crate) producer: ProducerProperties,
     pub(crate) outbound: Arc<dyn Outbound>,
     pub(crate) closed: CancellationToken,
 }

@@ -105,9 +105,9 @@ impl Delivery {
 pub struct Meta {
     binding: Arc<str>,
     topic: Arc<str>,
-    message_id: String,
-    tags: Option<String>,
-    keys: Option<String>,
+    message_id: Arc<str>,
+    tags: Option<Arc<str>>,
+    keys: Option<Arc<str>>,
     broker: Option<Arc<str>>,
     queue_id: i32,
     queue_offset: i64,
@@ -124,7 +124,7 @@ impl Meta {
         Self {
             binding,
             topic,
-            message_id: String::new(),
+            message_id: Arc::default(),
             tags: None,
             keys: None,
             broker: None,
@@ -264,19 +264,19 @@ impl DeliveryBuilder {
     }
 
     /// The producer's message id.
-    pub fn message_id(mut self, id: impl Into<String>) -> Self {
+    pub fn message_id(mut self, id: impl Into<Arc<str>>) -> Self {
         self.delivery.meta.message_id = id.into();
         self
     }
 
     /// The tag.
-    pub fn tags(mut self, tags: impl Into<String>) -> Self {
+    pub fn tags(mut self, tags: impl Into<Arc<str>>) -> Self {
         self.delivery.meta.tags = Some(tags.into());
         self
     }
 
     /// The keys, separated by blanks.
-    pub fn keys(mut self, keys: impl Into<String>) -> Self {
+    pub fn keys(mut self, keys: impl Into<Arc<str>>) -> Self {
         self.delivery.meta.keys = Some(keys.into());
         self
     }

@@ -43,6 +43,13 @@ pub mod names {
     /// Incoming: queue id.
     pub const ROCKET_MQ_QUEUE_ID: &str = "ROCKET_MQ_QUEUE_ID";
 
+    /// On a dead letter of the memory binder: why the last attempt failed.
+    pub const DEAD_LETTER_REASON: &str = "deadLetterReason";
+    /// On a dead letter of the memory binder: how often it was delivered.
+    pub const DEAD_LETTER_ATTEMPTS: &str = "deadLetterAttempts";
+    /// On a dead letter of the memory binder: the topic from which it comes.
+    pub const DEAD_LETTER_TOPIC: &str = "deadLetterTopic";
+
     /// Copied from a function's input to its outputs: ties a reaction to its cause.
     pub const CORRELATION_ID: &str = "correlationId";
 

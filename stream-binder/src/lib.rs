@@ -1,18 +1,27 @@
 //! Spring Cloud Stream for Rust: async functions bound to Apache RocketMQ by YAML.
 
+#[doc(hidden)]
+#[path = "private.rs"]
+pub mod __private;
+mod app;
 mod binder;
 mod bridge;
 mod closest;
 pub mod config;
+pub mod conformance;
 mod delivery;
 mod failure;
 mod function;
 mod headers;
 pub mod layers;
+mod memory;
 mod message;
 mod rocketmq;
 mod tasks;
 
+pub use binder_macros::{consumer, function, supplier};
+
+pub use app::{App, RunningApp, ShutdownReport, StartError, StartProblem, StartProblemKind, shutdown_signal};
 pub use binder::{
     BindError, Binder, BoundConsumer, ConsumerBinding, DeliveryHandler, Outbound, OutboundError, Persisted,
     ProducerBinding, SendReceipt, SendStatus,
@@ -32,4 +41,5 @@ pub use function::{
     supplier,
 };
 pub use headers::{HeaderError, Headers, names};
+pub use memory::{MemoryBinder, MemoryBinderBuilder, StoredMessage};
 pub use message::{Delay, EncodeError, Message};

@@ -30,11 +30,6 @@ impl Tasks {
         }
     }
 
-    /// Cancelled once the group is asked to stop.
-    pub(crate) fn token(&self) -> &CancellationToken {
-        &self.stop
-    }
-
     /// Runs `task` until it ends. It is handed the token that asks it to stop; a panic is logged and ends
     /// this task alone.
     pub(crate) fn spawn<F>(&self, name: &'static str, task: impl FnOnce(CancellationToken) -> F)

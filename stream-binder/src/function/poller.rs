@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time;
+use tokio::{sync::watch, time};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -31,9 +31,17 @@ pub(crate) struct Poller {
 impl Poller {
     /// Polls until told to stop. The delay runs from the end of one poll to the start of the next; a call or
     /// a send that runs when the stop comes may finish (the shutdown's bound cuts it off).
-    pub(crate) async fn run(self, stop: CancellationToken) {
+    pub(crate) async fn run(self, mut paused: watch::Receiver<bool>, stop: CancellationToken) {
         let mut pause = self.initial_delay;
-        while stop.run_until_cancelled(time::sleep(pause)).await.is_some() {
+        loop {
+            let next = async {
+                time::sleep(pause).await;
+                // The sender lives as long as the application; without it nothing can resume.
+                paused.wait_for(|paused| !paused).await.is_ok()
+            };
+            if stop.run_until_cancelled(next).await != Some(true) {
+                return;
+            }
             for _ in 0..self.max_messages_per_poll {
                 if stop.is_cancelled() || !self.call(&stop).await {
                     break;
@@ -72,7 +80,7 @@ impl Poller {
             };
             let function: &str = &self.cx.function;
             let (binding, persisted) = (&*self.output.name, failed.persisted());
-            let error = ErrorChain(&failed);
+            let error = ErrorChain(&failed).to_string();
             if !failed.is_retryable() {
                 error!(function, binding, ?persisted, %error, "supplied message refused and dropped");
                 return;
