@@ -61,13 +61,18 @@ async fn main() -> Result<()> {
 }
 
 async fn measure(name_server: &str, messages: u64, rounds: usize) -> Result<()> {
-    let run = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_millis();
+    let run = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)?
+        .as_millis();
     let topic = format!("drain-{run}");
     let filled = fill(name_server, &topic, messages).await?;
     let (mut rates, mut cpu, mut peaks, mut growth) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..rounds {
         let order = format!("{name_server} {topic} drain-{run}-{round} {messages}");
-        let output = Command::new(std::env::current_exe()?).env(CONSUMER, order).stderr(Stdio::inherit()).output()?;
+        let output = Command::new(std::env::current_exe()?)
+            .env(CONSUMER, order)
+            .stderr(Stdio::inherit())
+            .output()?;
         let drained: Drained = serde_json::from_slice(&output.stdout)?;
         rates.push(messages as f64 / drained.seconds);
         cpu.push(drained.cpu_seconds * 1e6 / messages as f64);
@@ -79,7 +84,9 @@ async fn measure(name_server: &str, messages: u64, rounds: usize) -> Result<()> 
     report.row("CPU seconds per million", [Spread::of(cpu)]);
     report.row("peak resident, MiB", [Spread::of(peaks)]);
     report.row("growth over the idle process, MiB", [Spread::of(growth)]);
-    report.note(format!("{messages} messages of {BODY} bytes, stored at {filled:.0} messages per second"));
+    report.note(format!(
+        "{messages} messages of {BODY} bytes, stored at {filled:.0} messages per second"
+    ));
     report.finish();
     Ok(())
 }
@@ -93,9 +100,17 @@ async fn fill(name_server: &str, topic: &str, messages: u64) -> Result<f64> {
     let start = Instant::now();
     let mut tasks = JoinSet::new();
     for _ in 0..IN_FLIGHT {
-        let (producer, topic, body, left) = (producer.clone(), topic.to_owned(), body.clone(), Arc::clone(&left));
+        let (producer, topic, body, left) = (
+            producer.clone(),
+            topic.to_owned(),
+            body.clone(),
+            Arc::clone(&left),
+        );
         tasks.spawn(async move {
-            while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+            while left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+                .is_ok()
+            {
                 producer.send(Message::new(&topic, body.clone())).await?;
             }
             Ok::<(), rocketmq_client::Error>(())
@@ -128,8 +143,12 @@ async fn consume(order: &str) -> Result<Drained> {
             std::future::ready(())
         }
     };
-    let consumer =
-        client.push_consumer(group).subscribe(topic, "*").consume_from(ConsumeFrom::First).start(handler).await?;
+    let consumer = client
+        .push_consumer(group)
+        .subscribe(topic, "*")
+        .consume_from(ConsumeFrom::First)
+        .start(handler)
+        .await?;
     done.notified().await;
     let drained = Drained {
         seconds: start.elapsed().as_secs_f64(),
@@ -144,27 +163,47 @@ async fn consume(order: &str) -> Result<Drained> {
 
 fn start_broker(messages: u64) -> Result<(Child, String)> {
     let program = std::env::current_exe()?;
-    let binary = program.ancestors().nth(2).ok_or("no build directory")?.join("rocketmq-embedded-broker");
+    let binary = program
+        .ancestors()
+        .nth(2)
+        .ok_or("no build directory")?
+        .join("rocketmq-embedded-broker");
     // Room for the backlog with its headers and for the retries of none.
     let memory = (messages * (BODY as u64 + 512)).max(64 << 20).to_string();
     let mut process = Command::new(&binary)
         .args(["--port", "0", "--memory-limit", &memory])
         .stdout(Stdio::piped())
         .spawn()
-        .map_err(|error| format!("{}: {error}; cargo build --release -p rocketmq-embedded-broker", binary.display()))?;
+        .map_err(|error| {
+            format!(
+                "{}: {error}; cargo build --release -p rocketmq-embedded-broker",
+                binary.display()
+            )
+        })?;
     let mut line = String::new();
     BufReader::new(process.stdout.take().ok_or("no standard output")?).read_line(&mut line)?;
-    let address = line.split("name_server=").nth(1).and_then(|rest| rest.split(' ').next()).ok_or("no ready line")?;
+    let address = line
+        .split("name_server=")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next())
+        .ok_or("no ready line")?;
     Ok((process, address.to_owned()))
 }
 
 fn setting<T: std::str::FromStr<Err: Error + 'static>>(name: &str, default: T) -> Result<T> {
-    Ok(std::env::var(name).ok().map(|value| value.parse()).transpose()?.unwrap_or(default))
+    Ok(std::env::var(name)
+        .ok()
+        .map(|value| value.parse())
+        .transpose()?
+        .unwrap_or(default))
 }
 
 fn status_mib(key: &str) -> Result<f64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix(key)).ok_or("no such line")?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(key))
+        .ok_or("no such line")?;
     Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
 }
 
@@ -174,7 +213,18 @@ fn cpu_seconds() -> Result<f64> {
     const TICKS_PER_SECOND: f64 = 100.0;
     let stat = std::fs::read_to_string("/proc/self/stat")?;
     // The name in brackets may hold blanks; the numbers start behind it with the third field.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).ok_or("a short line")?.parse::<f64>().map_err(Box::<dyn Error>::from);
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    let ticks = |at: usize| {
+        fields
+            .get(at)
+            .ok_or("a short line")?
+            .parse::<f64>()
+            .map_err(Box::<dyn Error>::from)
+    };
     Ok((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND)
 }

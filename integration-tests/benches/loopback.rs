@@ -76,7 +76,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 async fn send(producer: &Producer, body: Bytes) {
-    producer.send(Message::new("loopback-bench", body)).await.expect("the embedded broker stores the message");
+    producer
+        .send(Message::new("loopback-bench", body))
+        .await
+        .expect("the embedded broker stores the message");
 }
 
 /// Requests per second with [`IN_FLIGHT`] tasks that each await their own reply.
@@ -91,7 +94,10 @@ where
     for _ in 0..IN_FLIGHT {
         let (context, left) = (context.clone(), Arc::clone(&left));
         tasks.spawn(async move {
-            while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+            while left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+                .is_ok()
+            {
                 request(context.clone()).await;
             }
         });

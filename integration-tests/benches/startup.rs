@@ -29,8 +29,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (mut binary, mut resident) = (Vec::new(), Vec::new());
     for _ in 0..PROCESSES {
         let start = Instant::now();
-        let mut process =
-            Command::new(binary_path()).args(["--port", "0"]).stdout(Stdio::piped()).stdin(Stdio::null()).spawn()?;
+        let mut process = Command::new(binary_path())
+            .args(["--port", "0"])
+            .stdout(Stdio::piped())
+            .stdin(Stdio::null())
+            .spawn()?;
         let mut line = String::new();
         BufReader::new(process.stdout.take().ok_or("no standard output")?).read_line(&mut line)?;
         binary.push(start.elapsed().as_secs_f64() * 1_000.0);
@@ -52,15 +55,25 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// The binary beside this benchmark, in the same profile's directory.
 fn binary_path() -> PathBuf {
     let benchmark = std::env::current_exe().unwrap_or_default();
-    let path = benchmark.ancestors().nth(2).map(|directory| directory.join("rocketmq-embedded-broker"));
+    let path = benchmark
+        .ancestors()
+        .nth(2)
+        .map(|directory| directory.join("rocketmq-embedded-broker"));
     let path = path.unwrap_or_default();
-    assert!(path.is_file(), "{} is not there: cargo build --release -p rocketmq-embedded-broker", path.display());
+    assert!(
+        path.is_file(),
+        "{} is not there: cargo build --release -p rocketmq-embedded-broker",
+        path.display()
+    );
     path
 }
 
 fn resident_mib(process: u32) -> Result<f64, Box<dyn std::error::Error>> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .ok_or("no VmRSS")?;
     let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
     Ok(kib / 1024.0)
 }

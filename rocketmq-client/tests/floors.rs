@@ -11,8 +11,14 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("message", &["protocol", "error"]),
     ("transport", &["protocol", "error", "tasks"]),
     ("cluster", &["protocol", "error", "tasks", "message", "transport"]),
-    ("producer", &["protocol", "error", "tasks", "message", "transport", "cluster"]),
-    ("consumer", &["protocol", "error", "tasks", "message", "transport", "cluster"]),
+    (
+        "producer",
+        &["protocol", "error", "tasks", "message", "transport", "cluster"],
+    ),
+    (
+        "consumer",
+        &["protocol", "error", "tasks", "message", "transport", "cluster"],
+    ),
 ];
 
 #[test]
@@ -29,7 +35,10 @@ fn an_import_only_ever_points_down() {
                 }
                 for used in modules_named(line).filter(|used| used != floor && !may_use.contains(used)) {
                     let file = file.strip_prefix(&source).unwrap().display();
-                    wrong.push(format!("{file}:{}: `{floor}` may not use `crate::{used}`", number + 1));
+                    wrong.push(format!(
+                        "{file}:{}: `{floor}` may not use `crate::{used}`",
+                        number + 1
+                    ));
                 }
             }
         }
@@ -42,9 +51,14 @@ fn every_module_has_a_floor() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let lib = fs::read_to_string(source.join("lib.rs")).unwrap();
     let modules = lib.lines().filter_map(|line| {
-        line.trim_start_matches("pub ").trim_start_matches("pub(crate) ").strip_prefix("mod ")?.strip_suffix(';')
+        line.trim_start_matches("pub ")
+            .trim_start_matches("pub(crate) ")
+            .strip_prefix("mod ")?
+            .strip_suffix(';')
     });
-    let without: Vec<_> = modules.filter(|name| !FLOORS.iter().any(|(floor, _)| floor == name)).collect();
+    let without: Vec<_> = modules
+        .filter(|name| !FLOORS.iter().any(|(floor, _)| floor == name))
+        .collect();
     assert_eq!(without, Vec::<&str>::new(), "give these modules a line in FLOORS");
 }
 
@@ -69,7 +83,9 @@ fn files_of(source: &Path, module: &str) -> Vec<PathBuf> {
 /// The lower-case names behind each `crate::` of a line; upper-case ones are re-exports of the facade.
 fn modules_named(line: &str) -> impl Iterator<Item = &str> {
     line.split("crate::").skip(1).filter_map(|rest| {
-        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .unwrap_or(rest.len());
         let name = rest.get(..end)?;
         name.starts_with(|c: char| c.is_ascii_lowercase()).then_some(name)
     })

@@ -10,6 +10,11 @@ use super::Fields;
 /// Takes pairs of text, one at a time.
 pub(crate) trait FieldSink {
     fn pair(&mut self, key: &str, value: &str) -> Result<(), CodecError>;
+
+    /// A pair of which neither half needs escaping: a field's own name and a number or a boolean.
+    fn plain_pair(&mut self, key: &'static str, value: &str) -> Result<(), CodecError> {
+        self.pair(key, value)
+    }
 }
 
 impl FieldSink for Fields {
@@ -48,12 +53,27 @@ pub(crate) struct JsonSink<'a> {
 
 impl FieldSink for JsonSink<'_> {
     fn pair(&mut self, key: &str, value: &str) -> Result<(), CodecError> {
+        self.out.reserve(key.len() + value.len() + 8);
         if !std::mem::take(&mut self.first) {
             self.out.put_u8(b',');
         }
         escape_into(key, self.out);
         self.out.put_u8(b':');
         escape_into(value, self.out);
+        Ok(())
+    }
+
+    fn plain_pair(&mut self, key: &'static str, value: &str) -> Result<(), CodecError> {
+        self.out.reserve(key.len() + value.len() + 8);
+        self.out.put_slice(if std::mem::take(&mut self.first) {
+            b"\""
+        } else {
+            b",\""
+        });
+        self.out.put_slice(key.as_bytes());
+        self.out.put_slice(b"\":\"");
+        self.out.put_slice(value.as_bytes());
+        self.out.put_u8(b'"');
         Ok(())
     }
 }
@@ -232,7 +252,7 @@ impl<S: FieldSink> ValueWriter<'_, S> {
 macro_rules! integers {
     ($($method:ident($ty:ty);)*) => {
         $(fn $method(self, value: $ty) -> Result<(), CodecError> {
-            self.text(itoa::Buffer::new().format(value))
+            self.sink.plain_pair(self.key, itoa::Buffer::new().format(value))
         })*
     };
 }
@@ -254,7 +274,8 @@ impl<S: FieldSink> Serializer for ValueWriter<'_, S> {
     }
 
     fn serialize_bool(self, value: bool) -> Result<(), CodecError> {
-        self.text(if value { "true" } else { "false" })
+        self.sink
+            .plain_pair(self.key, if value { "true" } else { "false" })
     }
 
     fn serialize_f32(self, value: f32) -> Result<(), CodecError> {
