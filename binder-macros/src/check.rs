@@ -47,7 +47,8 @@ pub(crate) fn check(role: Role, tokens: TokenStream) -> syn::Result<Checked> {
     Ok(Checked { item, arguments })
 }
 
-fn role_of(attribute: &Attribute) -> Option<Span> {
+/// Where an attribute that binds the function stands.
+pub(crate) fn role_of(attribute: &Attribute) -> Option<Span> {
     let last = attribute.path().segments.last()?;
     ["consumer", "function", "supplier"]
         .iter()

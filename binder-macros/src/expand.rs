@@ -2,22 +2,33 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
-use syn::{ReturnType, Type, spanned::Spanned};
+use syn::{ItemFn, ReturnType, Type, spanned::Spanned};
 
 use crate::{
     attributes::Attributes,
-    check::{Checked, Role, check},
+    check::{Checked, Role, check, role_of},
 };
 
 pub(crate) fn expand(role: Role, arguments: TokenStream, item: TokenStream) -> TokenStream {
     let checked = Attributes::parse(role, arguments).and_then(|attributes| {
         check(role, item.clone()).map(|checked| registration(role, &attributes, checked))
     });
-    // On an error the function stays, so that nothing else in the file fails because it is missing.
     checked.unwrap_or_else(|error| {
-        let error = error.into_compile_error();
+        let (item, error) = (without_roles(item), error.into_compile_error());
         quote! { #item #error }
     })
+}
+
+/// On an error the function stays, so that nothing else in the file fails because it is missing; a second
+/// attribute does not, so that it does not complain as well.
+fn without_roles(item: TokenStream) -> TokenStream {
+    match syn::parse2::<ItemFn>(item.clone()) {
+        Ok(mut function) => {
+            function.attrs.retain(|attribute| role_of(attribute).is_none());
+            quote!(#function)
+        }
+        Err(_) => item,
+    }
 }
 
 fn registration(role: Role, attributes: &Attributes, checked: Checked) -> TokenStream {
@@ -35,19 +46,31 @@ fn registration(role: Role, attributes: &Attributes, checked: Checked) -> TokenS
     let values: Vec<_> = (0..arguments.len())
         .map(|index| format_ident!("__argument_{index}"))
         .collect();
-    let extract = values.iter().zip(&arguments).map(|(value, ty)| {
-        // Spans on the type: an argument that is no extractor is underlined, not the attribute.
-        quote_spanned! {ty.span()=> let #value = #private::argument::<#ty, #source_type>(#source, __cx).await?; }
+    // All spans are those of the type, and an alias stands for its tokens: an argument that is no extractor is
+    // underlined where it is written, and the compiler finds one error to report, not one per token.
+    let types: Vec<_> = arguments
+        .iter()
+        .enumerate()
+        .map(|(n, ty)| format_ident!("__Argument{n}", span = ty.span()))
+        .collect();
+    let aliases = types
+        .iter()
+        .zip(&arguments)
+        .map(|(alias, ty)| quote_spanned!(ty.span()=> type #alias = #ty;));
+    let extract = values.iter().zip(&types).map(|(value, ty)| {
+        quote_spanned! {ty.span()=>
+            let #value = <#ty as ::stream_binder::__private::Argument<#source_type>>::extract(#source, __cx).await?;
+        }
     });
-    let require = arguments.iter().map(|ty| {
-        quote_spanned! {ty.span()=> #private::require::<#ty, #source_type>(&mut __requirements); }
+    let require = types.iter().map(|ty| {
+        quote_spanned! {ty.span()=> (&#private::Probe::<#ty, #source_type>::new()).require(&mut __requirements); }
     });
     let convert = match role {
-        Role::Consumer => quote!(outcome),
-        Role::Function | Role::Supplier => quote!(output),
+        Role::Consumer => quote!(ConsumerReturn),
+        Role::Function | Role::Supplier => quote!(FunctionReturn),
     };
     let returned = returned_span(&item.sig.output, function.span());
-    let answer = quote_spanned! {returned=> #private::#convert(__returned) };
+    let answer = quote_spanned! {returned=> ::stream_binder::__private::#convert::convert(__returned) };
     let body = quote_spanned! {function.span()=>
         ::std::boxed::Box::pin(async move {
             #(#extract)*
@@ -75,10 +98,15 @@ fn registration(role: Role, attributes: &Attributes, checked: Checked) -> TokenS
         TokenStream::new()
     };
     quote! {
+        // The attribute asks for `async`, whether the function awaits anything or not.
+        #[allow(clippy::unused_async)]
         #item
 
         const _: () = {
+            #(#aliases)*
             fn __make() -> #private::Function {
+                #[allow(unused_imports)]
+                use #private::{ProbeNothing as _, ProbeRequirements as _};
                 let mut __requirements = #private::Requirements::default();
                 #unused
                 #(#require)*

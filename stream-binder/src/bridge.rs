@@ -113,7 +113,6 @@ impl StreamBridge {
 
     /// A sender to a topic that no binding names. All such topics share one producer, so their number costs
     /// nothing.
-    #[must_use]
     pub fn to_topic<'a>(&'a self, topic: &'a str) -> TopicSender<'a> {
         TopicSender { bridge: self, topic }
     }

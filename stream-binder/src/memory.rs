@@ -256,7 +256,7 @@ impl Shared {
         if new {
             let scheduled = Arc::clone(&group);
             self.schedulers.spawn("memory-delay", |stop| async move {
-                scheduled.deliver_delayed(stop).await
+                scheduled.deliver_delayed(stop).await;
             });
         }
         Ok(group)

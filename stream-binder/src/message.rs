@@ -182,12 +182,12 @@ impl Message {
             names::MQ_FLAG => self.number(name, text, |message, flag| message.flag = flag),
             names::TIMER_DELAY_SEC => {
                 self.number(name, text, |message, s: u64| {
-                    message.delay = after(Duration::from_secs(s))
+                    message.delay = after(Duration::from_secs(s));
                 });
             }
             names::TIMER_DELAY_MS => {
                 self.number(name, text, |message, ms: u64| {
-                    message.delay = after(Duration::from_millis(ms))
+                    message.delay = after(Duration::from_millis(ms));
                 });
             }
             names::ROCKET_TAGS => {
@@ -306,13 +306,6 @@ pub struct EncodeError {
 }
 
 impl EncodeError {
-    pub(crate) fn new(text: impl Into<String>) -> Self {
-        Self {
-            text: text.into(),
-            source: None,
-        }
-    }
-
     pub(crate) fn json<T: ?Sized>(error: serde_json::Error) -> Self {
         let text = format!("cannot write `{}` as JSON", std::any::type_name::<T>());
         Self {

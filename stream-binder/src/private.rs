@@ -1,6 +1,6 @@
 //! What the attributes' expansion refers to. Not for use by hand: it may change in any version.
 
-use std::sync::Arc;
+use std::{marker::PhantomData, sync::Arc};
 
 pub use inventory;
 
@@ -9,6 +9,7 @@ pub use crate::{
     function::{
         BoxFuture, Function,
         context::{Context, Requirements},
+        handler::Argument,
         registry::Registration,
     },
 };
@@ -16,32 +17,41 @@ use crate::{
     failure::Failure,
     function::{
         Body, Role,
-        handler::Argument,
         output::{IntoOutcome, IntoOutput, Output},
     },
 };
 
 type Answer<'a> = BoxFuture<'a, Result<Output, Failure>>;
 
-/// One extracted argument.
-pub async fn argument<T: Argument<S>, S: Sync>(source: &S, cx: &Context) -> Result<T, Failure> {
-    T::extract(source, cx).await
+/// What an argument needs, without an error of its own where it is no extractor: the extraction has that.
+#[derive(Debug)]
+pub struct Probe<T, S>(PhantomData<fn() -> (T, S)>);
+
+impl<T, S> Probe<T, S> {
+    #[expect(clippy::new_without_default, reason = "for generated code alone")]
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(PhantomData)
+    }
 }
 
-/// What that argument needs.
-pub fn require<T: Argument<S>, S>(requirements: &mut Requirements) {
-    T::require(requirements);
+/// Found first, for extractors.
+pub trait ProbeRequirements {
+    fn require(&self, requirements: &mut Requirements);
 }
 
-/// What a consumer returned.
-pub fn outcome<T: ConsumerReturn>(returned: T) -> Result<Output, Failure> {
-    returned.convert()
+impl<T: Argument<S>, S> ProbeRequirements for Probe<T, S> {
+    fn require(&self, requirements: &mut Requirements) {
+        T::require(requirements);
+    }
 }
 
-/// What a function or supplier returned.
-pub fn output<T: FunctionReturn>(returned: T) -> Result<Output, Failure> {
-    returned.convert()
+/// Found one reference later, for everything else.
+pub trait ProbeNothing {
+    fn require(&self, _: &mut Requirements) {}
 }
+
+impl<T, S> ProbeNothing for &Probe<T, S> {}
 
 /// Exactly [`IntoOutcome`], with an error text of its own.
 #[diagnostic::on_unimplemented(

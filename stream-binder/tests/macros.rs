@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use stream_binder::{
-    App, Config, Failure, Json, MemoryBinder, Message, Meta, Outcome, Payload, Role, State, StreamBridge, Text,
-    consumer, function, supplier,
+    App, Config, Failure, Json, MemoryBinder, Message, Meta, Outcome, Payload, Role, State, StreamBridge,
+    Text, consumer, function, supplier,
 };
 
 #[derive(Clone)]
@@ -52,7 +52,12 @@ async fn annotated_functions_are_found_and_bound() {
         ",
     );
     let binder = MemoryBinder::new();
-    let app = App::new(config.unwrap()).state(Start(5)).binder(binder.clone()).start().await.unwrap();
+    let app = App::new(config.unwrap())
+        .state(Start(5))
+        .binder(binder.clone())
+        .start()
+        .await
+        .unwrap();
     tokio::time::sleep(Duration::from_millis(20)).await;
     app.shutdown().await;
     assert_eq!(binder.stored("num").len(), 1);
@@ -73,8 +78,15 @@ async fn names_and_bindings_of_an_attribute_are_used() {
         ",
     );
     let binder = MemoryBinder::new();
-    let app = App::new(config.unwrap()).binder(binder.clone()).start().await.unwrap();
-    assert_eq!(app.bindings().collect::<Vec<_>>(), ["nothing-in-0", "verdict-in-0", "words"]);
+    let app = App::new(config.unwrap())
+        .binder(binder.clone())
+        .start()
+        .await
+        .unwrap();
+    assert_eq!(
+        app.bindings().collect::<Vec<_>>(),
+        ["nothing-in-0", "verdict-in-0", "words"]
+    );
     app.bridge().to_topic("words").send("hello").await.unwrap();
     binder.idle().await;
     assert_eq!(&binder.stored("shouts")[0].payload()[..], b"HELLO");
@@ -84,9 +96,16 @@ async fn names_and_bindings_of_an_attribute_are_used() {
 #[tokio::test]
 async fn an_unbound_annotated_function_says_where_it_is_written() {
     let config = Config::from_yaml("spring.cloud.function.definition: numbers").unwrap();
-    let error = App::new(config).binder(MemoryBinder::new()).start().await.unwrap_err();
+    let error = App::new(config)
+        .binder(MemoryBinder::new())
+        .start()
+        .await
+        .unwrap_err();
     let text = error.to_string();
-    assert!(text.contains("supplier `numbers` (stream-binder/tests/macros.rs:"), "{text}");
+    assert!(
+        text.contains("supplier `numbers` (stream-binder/tests/macros.rs:"),
+        "{text}"
+    );
     assert!(text.contains("takes `State<macros::Start>`"), "{text}");
 }
 

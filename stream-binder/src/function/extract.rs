@@ -38,6 +38,11 @@ use crate::{
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no extractor",
+    label = "take `Json<T>`, `Payload<T>`, `Text`, `Bytes`, `Headers`, `Meta`, `State<T>` or `StreamBridge`",
+    note = "`T` must be `serde::Deserialize` in `Json<T>` and `Payload<T>`, and `Clone` in `State<T>`"
+)]
 pub trait FromDelivery: Sized {
     /// Why there is no value.
     type Rejection: Into<Failure>;
@@ -53,6 +58,11 @@ pub trait FromDelivery: Sized {
 }
 
 /// An argument of a supplier: it comes from the application alone.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no extractor of a supplier",
+    label = "take `State<T>` or `StreamBridge`",
+    note = "a supplier is called without a message; `T` must be `Clone` in `State<T>`"
+)]
 pub trait FromContext: Sized {
     /// Why there is no value.
     type Rejection: Into<Failure>;
@@ -117,7 +127,7 @@ impl<T: DeserializeOwned> FromDelivery for Payload<T> {
     type Rejection = DecodeError;
 
     async fn from_delivery(delivery: &Delivery, cx: &Context) -> Result<Self, DecodeError> {
-        let media_type = delivery.content_type().unwrap_or(cx.content_type());
+        let media_type = delivery.content_type().unwrap_or_else(|| cx.content_type());
         convert::payload(media_type, delivery.payload()).map(Self)
     }
 }
@@ -254,7 +264,7 @@ impl<T: Clone + Send + Sync + 'static> State<T> {
         cx.state::<T>()
             .cloned()
             .map(Self)
-            .ok_or(MissingState(std::any::type_name::<T>()))
+            .ok_or_else(|| MissingState(std::any::type_name::<T>()))
     }
 }
 

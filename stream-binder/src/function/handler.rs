@@ -27,7 +27,7 @@ mod sealed {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no extractor",
     label = "not an extractor",
-    note = "take the payload as `Json<T>`, `Payload<T>`, `Text` or `Bytes`; shared values as `State<T>`; see `FromDelivery`"
+    note = "a consumer or function takes what is `FromDelivery`, a supplier what is `FromContext`"
 )]
 pub trait Argument<S>: Sized {
     #[doc(hidden)]

@@ -112,40 +112,38 @@ impl Topic {
 
     /// Waits for room in every group, then stores.
     pub(super) async fn send(&self, message: Message) -> SendReceipt {
-        let mut message = message;
+        let mut unsent = Some(message);
         loop {
             let groups = Arc::clone(&self.state().groups);
             let mut room = Vec::with_capacity(groups.len());
             for group in groups.iter() {
                 room.push(group.reserve().await);
             }
-            match self.store(message, &groups, room) {
-                Ok(record) => {
-                    return SendReceipt::new(&*record.message_id, Arc::clone(&self.name), 0, record.offset);
-                }
-                // A group joined meanwhile, for which there is no reservation yet.
-                Err(unsent) => message = unsent,
+            if let Some(record) = self.store(&mut unsent, &groups, room) {
+                return SendReceipt::new(&*record.message_id, Arc::clone(&self.name), 0, record.offset);
             }
+            // A group joined meanwhile, for which there is no reservation yet.
         }
     }
 
+    /// Takes the message and stores it, unless the groups are no longer the expected ones.
     fn store(
         &self,
-        message: Message,
+        unsent: &mut Option<Message>,
         expected: &Arc<[Arc<Group>]>,
         room: Vec<Option<OwnedSemaphorePermit>>,
-    ) -> Result<Arc<Record>, Message> {
+    ) -> Option<Arc<Record>> {
         let mut state = self.state();
         if !Arc::ptr_eq(&state.groups, expected) {
-            return Err(message);
+            return None;
         }
-        let offset = state.next_offset;
-        let id = Arc::from(format!("{}-{offset:08X}", self.name));
+        let message = unsent.take()?;
+        let id = Arc::from(format!("{}-{:08X}", self.name, state.next_offset));
         let record = self.append(&mut state, message, id);
         for (group, room) in expected.iter().zip(room) {
             group.put(Arc::clone(&record), room);
         }
-        Ok(record)
+        Some(record)
     }
 
     /// Stores a dead letter. It takes no room of its own: the source's reservation goes with it.

@@ -1,0 +1,6 @@
+use stream_binder::consumer;
+
+#[consumer]
+struct Orders;
+
+fn main() {}

@@ -1,0 +1,10 @@
+use stream_binder::{Meta, consumer};
+
+struct Order;
+
+#[consumer]
+async fn orders(meta: Meta, order: Order) {
+    let _ = (meta, order);
+}
+
+fn main() {}
