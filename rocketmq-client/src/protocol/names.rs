@@ -68,13 +68,22 @@ fn check(what: &'static str, name: &str, max: usize) -> Result<(), NameError> {
     if name.len() > max {
         return wrong(format!("it has {} bytes, the limit is {max}", name.len()));
     }
-    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '%' | '|' | '_' | '-');
-    match name.chars().find(|&c| !legal(c)) {
+    match name.chars().find(|&c| !is_legal_char(c)) {
         Some(c) => wrong(format!(
             "{c:?} is not allowed, only letters, digits, '%', '|', '_' and '-' are"
         )),
         None => Ok(()),
     }
+}
+
+fn is_legal_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '%' | '|' | '_' | '-')
+}
+
+/// Whether a name is not empty and has legal characters only: what a broker asks of any name, before lengths.
+#[must_use]
+pub fn is_legal_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(is_legal_char)
 }
 
 /// Checks the name of a topic that a client sends to or subscribes to.

@@ -3,12 +3,15 @@
 //! Protocol source: `CreateTopicRequestHeader`, `DeleteTopicRequestHeader`, `GetTopicStatsInfoRequestHeader`,
 //! `GetConsumeStatsRequestHeader` and their like.
 
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
 use crate::protocol::bodies::{
     ConsumeStats, ConsumerConnection, GroupList, KvTable, ProducerConnection, SubscriptionGroupConfig,
     SubscriptionGroupTable, TopicConfig, TopicConfigTable, TopicFilterType, TopicStatsTable,
 };
-use crate::protocol::request::requests;
-use crate::protocol::{Done, Json};
+use crate::protocol::request::{Response, ResponseError, expect_success, requests};
+use crate::protocol::{CodecError, Done, Fields, Frame, Json, ResponseCode};
 
 requests! {
     /// Creates or changes a topic on one broker.
@@ -105,4 +108,46 @@ requests! {
 
     /// Facts about a broker.
     pub struct BrokerRuntimeInfo = GET_BROKER_RUNTIME_INFO => Json<KvTable> {}
+
+    /// How a broker is configured.
+    pub struct BrokerConfig = GET_BROKER_CONFIG => BrokerConfigText {}
+
+    /// Changes the configuration of a broker. Body: lines of `key=value`. `NO_PERMISSION` (16) for keys that cannot be
+    /// changed.
+    pub struct UpdateBrokerConfig = UPDATE_BROKER_CONFIG, body => Done {}
+}
+
+/// How a broker is configured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BrokerConfigText {
+    /// Which state of the configuration this is.
+    pub header: BrokerConfigHeader,
+    /// Lines of `key=value`.
+    pub text: Bytes,
+}
+
+/// The header of [`BrokerConfigText`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BrokerConfigHeader {
+    /// A [`DataVersion`](crate::protocol::bodies::DataVersion) as JSON.
+    pub version: String,
+}
+
+impl Response for BrokerConfigText {
+    fn from_frame(frame: Frame) -> Result<Self, ResponseError> {
+        expect_success(&frame)?;
+        Ok(Self {
+            header: frame.fields.header()?,
+            text: frame.body,
+        })
+    }
+
+    fn into_frame(self, opaque: i32) -> Result<Frame, CodecError> {
+        Ok(Frame {
+            fields: Fields::from_header(&self.header)?,
+            body: self.text,
+            ..Frame::response(ResponseCode::SUCCESS, opaque)
+        })
+    }
 }

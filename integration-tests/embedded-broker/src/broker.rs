@@ -1,0 +1,145 @@
+//! The state that all connections share, and the one way by which a message enters the store.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rocketmq_client::protocol::names::SCHEDULE_TOPIC;
+use rocketmq_client::protocol::{CodecError, Record, UniqueIds, java_hash, property};
+use tokio::time::{self, MissedTickBehavior};
+
+use crate::clock::Clock;
+use crate::options::Options;
+use crate::server::{Session, Sessions};
+use crate::state::{Groups, KvConfigs, Members, Offsets, QueueLocks, Topic, Topics};
+use crate::store::{Appended, Store};
+use crate::wait::{self, Delays, Timers};
+
+/// How often connections are looked at for silence. Java: `ClientHousekeepingService`.
+const HOUSEKEEPING: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub(crate) struct Broker {
+    pub(crate) options: Options,
+    pub(crate) name_server: SocketAddr,
+    pub(crate) address: SocketAddr,
+    pub(crate) clock: Clock,
+    pub(crate) topics: Topics,
+    pub(crate) groups: Groups,
+    pub(crate) offsets: Offsets,
+    pub(crate) members: Members,
+    pub(crate) locks: QueueLocks,
+    pub(crate) kv: KvConfigs,
+    pub(crate) store: Store,
+    pub(crate) delays: Delays,
+    pub(crate) timers: Timers,
+    pub(crate) sessions: Sessions,
+    pub(crate) unique_ids: UniqueIds,
+    any: AtomicU32,
+}
+
+impl Broker {
+    pub(crate) fn new(options: Options, name_server: SocketAddr, address: SocketAddr, random: u64) -> Self {
+        let clock = Clock::start();
+        let now = clock.now();
+        let ip = match address.ip() {
+            std::net::IpAddr::V4(ip) => ip,
+            std::net::IpAddr::V6(_) => std::net::Ipv4Addr::LOCALHOST,
+        };
+        Self {
+            name_server,
+            address,
+            clock,
+            topics: Topics::new(&options, now),
+            groups: Groups::new(options.auto_create_groups, now),
+            offsets: Offsets::default(),
+            members: Members::default(),
+            locks: QueueLocks::default(),
+            kv: KvConfigs::default(),
+            store: Store::new(clock, options.memory_limit),
+            delays: Delays::default(),
+            timers: Timers::default(),
+            sessions: Sessions::default(),
+            unique_ids: UniqueIds::new(ip, std::process::id(), random),
+            any: AtomicU32::new(0),
+            options,
+        }
+    }
+
+    /// Puts a message at the end of a queue and lets those go on who waited for it.
+    pub(crate) fn append(&self, topic: &Topic, record: Record) -> Result<Appended, CodecError> {
+        let tag_code = record
+            .properties
+            .get(property::TAGS)
+            .map_or(0, |tag| i64::from(java_hash(tag)));
+        self.append_tagged(topic, record, tag_code)
+    }
+
+    /// As [`append`](Self::append) for a caller that knows the hash of the tag.
+    pub(crate) fn append_tagged(
+        &self,
+        topic: &Topic,
+        record: Record,
+        tag_code: i64,
+    ) -> Result<Appended, CodecError> {
+        let (appended, woken) = self.store.append(&topic.name, record, tag_code, self.address)?;
+        wait::release(self, woken);
+        Ok(appended)
+    }
+
+    /// Puts a message where it waits for its time. `level` counts from 1 and is cut to the highest one.
+    ///
+    /// The record's properties must say where it goes then.
+    pub(crate) fn append_delayed(&self, level: usize, record: Record) -> Result<Appended, CodecError> {
+        let level = level.clamp(1, Delays::LEVELS);
+        let Some(topic) = self.topics.get(SCHEDULE_TOPIC) else {
+            return Err(CodecError::Field(format!("topic {SCHEDULE_TOPIC} is gone")));
+        };
+        let record = Record {
+            topic: topic.text.clone(),
+            queue_id: Delays::queue_of(level),
+            ..record
+        };
+        let appended = self.append_tagged(&topic, record, 0)?;
+        Delays::put(self, level, appended);
+        Ok(appended)
+    }
+
+    /// One of `count` queues, each in turn.
+    pub(crate) fn any_queue(&self, count: i32) -> Option<i32> {
+        let count = u32::try_from(count).ok().filter(|&count| count > 0)?;
+        i32::try_from(self.any.fetch_add(1, Ordering::Relaxed) % count).ok()
+    }
+
+    /// Removes a topic, its messages and the offsets of it.
+    pub(crate) fn delete_topic(&self, name: &str) {
+        self.topics.remove(name, self.clock.now());
+        self.offsets.remove_topic(name);
+        let woken = self.store.delete_topic(name);
+        wait::release(self, woken);
+    }
+
+    /// Takes a connection off all tables; the other members of its groups hear of it.
+    pub(crate) fn forget(&self, session: &Session) {
+        self.sessions.forget(session);
+        self.members.remove_session(session, |group| self.notifies(group));
+    }
+
+    /// Whether the members of a group are told of changes.
+    pub(crate) fn notifies(&self, group: &str) -> bool {
+        self.groups
+            .get(group)
+            .is_none_or(|config| config.notify_consumer_ids_changed_enable)
+    }
+}
+
+/// Closes silent connections, again and again, until it is dropped.
+pub(crate) async fn keep_house(broker: Arc<Broker>) {
+    let mut tick = time::interval(HOUSEKEEPING);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        broker.sessions.close_idle(broker.clock.now());
+    }
+}

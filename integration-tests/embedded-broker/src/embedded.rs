@@ -1,0 +1,319 @@
+//! The handle that users hold.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+
+use crate::broker::{self, Broker};
+use crate::families;
+use crate::lock::lock;
+use crate::options::Options;
+use crate::server;
+use crate::tasks::Tasks;
+use crate::wait::{self, Delays};
+
+/// How long a stop waits for tasks that are cut off; they end at once unless the runtime is very busy.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// A name server and a broker in this process. Dropping it stops them.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// let broker = rocketmq_embedded_broker::EmbeddedBroker::start().await?;
+/// assert!(broker.name_server().starts_with("127.0.0.1:"));
+/// broker.shutdown().await;
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct EmbeddedBroker {
+    broker: Arc<Broker>,
+    running: Mutex<Option<Tasks>>,
+}
+
+impl EmbeddedBroker {
+    /// Starts with default settings on a free port of 127.0.0.1. It is ready when this returns.
+    ///
+    /// # Errors
+    /// The system's, if no port can be bound.
+    pub async fn start() -> io::Result<Self> {
+        Self::builder().start().await
+    }
+
+    /// Settings, see [`Builder`].
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder(Options::default())
+    }
+
+    /// The name server's address, `ip:port`: what clients are configured with.
+    #[must_use]
+    pub fn name_server(&self) -> String {
+        self.broker.name_server.to_string()
+    }
+
+    /// The broker's address, `ip:port`: what routes say. The name server's unless
+    /// [`Builder::broker_port`] was set.
+    #[must_use]
+    pub fn broker_address(&self) -> String {
+        self.broker.address.to_string()
+    }
+
+    /// What is stored and has gone.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let stats = self.broker.store.stats();
+        Stats {
+            messages: stats.messages,
+            bytes: stats.bytes,
+            evicted: stats.evicted,
+            connections: self.broker.sessions.len(),
+        }
+    }
+
+    /// Stops for good: closes the ports and all connections and waits until their tasks are gone.
+    pub async fn shutdown(self) {
+        self.kill().await;
+    }
+
+    /// Stops as a crash does: the ports are closed and every connection is cut where it is, in the middle of an
+    /// answer if need be. Messages, topics, groups and offsets stay for [`restart`](Self::restart): every message
+    /// that was acknowledged is there again. Members, queue locks and held pulls are gone. (A real broker that is
+    /// killed may also lose up to five seconds of committed offsets; here they stay.)
+    ///
+    /// Killing a broker that is not running does nothing.
+    pub async fn kill(&self) {
+        let running = lock(&self.running).take();
+        if let Some(tasks) = running {
+            tasks.stop(STOP_GRACE).await;
+            self.broker.store.drop_waiting();
+            self.broker.timers.clear();
+            self.broker.locks.clear();
+        }
+    }
+
+    /// Starts again after [`kill`](Self::kill), on the same ports and with the messages of before. Does nothing if
+    /// it is running.
+    ///
+    /// # Errors
+    /// The system's, if a port was taken by someone else in the meantime.
+    pub async fn restart(&self) -> io::Result<()> {
+        if lock(&self.running).is_some() {
+            return Ok(());
+        }
+        let listeners = Listeners::bind_again(&self.broker).await?;
+        self.run(listeners);
+        Ok(())
+    }
+
+    fn run(&self, listeners: Listeners) {
+        let tasks = Tasks::new();
+        let spawner = tasks.spawner();
+        for (listener, routes) in listeners.with_routes() {
+            let routes = Arc::new(routes);
+            spawner.spawn(server::serve(
+                Arc::clone(&self.broker),
+                routes,
+                listener,
+                tasks.spawner(),
+            ));
+        }
+        spawner.spawn(wait::run_timers(Arc::clone(&self.broker)));
+        spawner.spawn(broker::keep_house(Arc::clone(&self.broker)));
+        Delays::resume(&self.broker);
+        *lock(&self.running) = Some(tasks);
+    }
+}
+
+/// Figures of an [`EmbeddedBroker`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// How many messages are stored.
+    pub messages: usize,
+    /// What they take of the memory limit, in bytes.
+    pub bytes: usize,
+    /// How many messages had to go because of the limit.
+    pub evicted: u64,
+    /// How many connections are open.
+    pub connections: usize,
+}
+
+/// Settings of an [`EmbeddedBroker`].
+#[derive(Clone, Debug)]
+pub struct Builder(Options);
+
+impl Builder {
+    /// The address to bind; default 127.0.0.1. It is also the one that routes tell to clients, so a wildcard
+    /// address is refused. Whoever can reach the port can read, write and delete everything: there is no access
+    /// control.
+    #[must_use]
+    pub fn bind(mut self, address: IpAddr) -> Self {
+        self.0.bind = address;
+        self
+    }
+
+    /// The name server's port; default 0, a free one.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.0.port = port;
+        self
+    }
+
+    /// Gives the broker a port of its own, 0 for a free one. By default name server and broker share one port.
+    #[must_use]
+    pub fn broker_port(mut self, port: u16) -> Self {
+        self.0.broker_port = Some(port);
+        self
+    }
+
+    /// The broker's name; default `broker-a`.
+    #[must_use]
+    pub fn broker_name(mut self, name: impl Into<String>) -> Self {
+        self.0.broker_name = name.into();
+        self
+    }
+
+    /// The cluster's name; default `DefaultCluster`.
+    #[must_use]
+    pub fn cluster_name(mut self, name: impl Into<String>) -> Self {
+        self.0.cluster_name = name.into();
+        self
+    }
+
+    /// How many queues a topic that a send creates has at the most; default 8. Clients ask for 4 unless told
+    /// otherwise. Between 1 and 4096; other values are cut.
+    #[must_use]
+    pub fn default_queues(mut self, queues: i32) -> Self {
+        self.0.default_queues = queues.clamp(1, crate::state::MAX_QUEUES);
+        self
+    }
+
+    /// Whether a send to an unknown topic creates it; default true.
+    #[must_use]
+    pub fn auto_create_topics(mut self, on: bool) -> Self {
+        self.0.auto_create_topics = on;
+        self
+    }
+
+    /// Whether a consumer of an unknown group creates it; default true.
+    #[must_use]
+    pub fn auto_create_groups(mut self, on: bool) -> Self {
+        self.0.auto_create_groups = on;
+        self
+    }
+
+    /// How many bytes messages may take, with about 200 for each besides its own; default 256 MiB. Above it the
+    /// oldest go, whatever their topic and whether they were consumed or not.
+    #[must_use]
+    pub fn memory_limit(mut self, bytes: usize) -> Self {
+        self.0.memory_limit = bytes;
+        self
+    }
+
+    /// How large the body of a message may be, in bytes; default 4 MiB, at most 15 MiB because of the limit for
+    /// frames.
+    #[must_use]
+    pub fn max_message_bytes(mut self, bytes: usize) -> Self {
+        self.0.max_message_bytes = bytes.min(15 * 1024 * 1024);
+        self
+    }
+
+    /// Starts. It is ready when this returns.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a wildcard address or names that RocketMQ does not allow; the system's if a port cannot be
+    /// bound.
+    pub async fn start(self) -> io::Result<EmbeddedBroker> {
+        let options = self.0;
+        check(&options)?;
+        let listeners = Listeners::bind(options.bind, options.port, options.broker_port).await?;
+        let random = RandomState::new().hash_one(std::process::id());
+        let broker = Broker::new(
+            options,
+            listeners.name_server_address()?,
+            listeners.broker_address()?,
+            random,
+        );
+        let embedded = EmbeddedBroker {
+            broker: Arc::new(broker),
+            running: Mutex::new(None),
+        };
+        embedded.run(listeners);
+        Ok(embedded)
+    }
+}
+
+fn check(options: &Options) -> io::Result<()> {
+    let wrong = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    if options.bind.is_unspecified() {
+        let bind = options.bind;
+        return wrong(format!(
+            "{bind} is no address that clients can be told; bind one of this machine's addresses"
+        ));
+    }
+    for (what, name) in [
+        ("broker", &options.broker_name),
+        ("cluster", &options.cluster_name),
+    ] {
+        if let Err(error) = rocketmq_client::protocol::names::check_topic(name) {
+            return wrong(format!("the name of the {what} becomes a topic, and {error}"));
+        }
+    }
+    Ok(())
+}
+
+/// The ports: one with both roles, or one for each.
+struct Listeners {
+    name_server: TcpListener,
+    broker: Option<TcpListener>,
+}
+
+impl Listeners {
+    async fn bind(ip: IpAddr, port: u16, broker_port: Option<u16>) -> io::Result<Self> {
+        let name_server = listen(SocketAddr::new(ip, port), "name server").await?;
+        let broker = match broker_port {
+            Some(port) => Some(listen(SocketAddr::new(ip, port), "broker").await?),
+            None => None,
+        };
+        Ok(Self { name_server, broker })
+    }
+
+    async fn bind_again(broker: &Broker) -> io::Result<Self> {
+        let own_port = broker.address != broker.name_server;
+        let broker_port = own_port.then_some(broker.address.port());
+        Self::bind(broker.options.bind, broker.name_server.port(), broker_port).await
+    }
+
+    fn name_server_address(&self) -> io::Result<SocketAddr> {
+        self.name_server.local_addr()
+    }
+
+    fn broker_address(&self) -> io::Result<SocketAddr> {
+        self.broker.as_ref().unwrap_or(&self.name_server).local_addr()
+    }
+
+    fn with_routes(self) -> Vec<(TcpListener, server::Routes)> {
+        match self.broker {
+            None => vec![(self.name_server, families::name_server().and(families::broker()))],
+            Some(broker) => vec![
+                (self.name_server, families::name_server()),
+                (broker, families::broker()),
+            ],
+        }
+    }
+}
+
+async fn listen(address: SocketAddr, what: &str) -> io::Result<TcpListener> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| {
+        io::Error::new(
+            error.kind(),
+            format!("cannot bind {address} for the {what}: {error}"),
+        )
+    })
+}

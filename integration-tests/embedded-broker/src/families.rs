@@ -1,0 +1,73 @@
+//! What the broker does for each request, one file for each family, and the table of all of them.
+//!
+//! Adding a request is adding a line here.
+
+mod admin;
+mod back;
+mod client;
+mod config;
+mod offset;
+pub(crate) mod pull;
+mod query;
+mod route;
+mod send;
+mod stats;
+
+use rocketmq_client::protocol::RequestCode;
+
+use crate::server::Routes;
+
+/// What the name server serves.
+pub(crate) fn name_server() -> Routes {
+    Routes::new()
+        .on_raw(RequestCode::GET_ROUTEINFO_BY_TOPIC, route::topic_route)
+        .on_raw(RequestCode::GET_BROKER_CLUSTER_INFO, route::cluster_info)
+        .on(route::all_topics)
+        .on(route::topics_by_cluster)
+        .on(route::delete_topic)
+        .on(route::put_kv_config)
+        .on(route::kv_config)
+        .on(route::delete_kv_config)
+        .on(route::kv_list)
+}
+
+/// What the broker serves.
+pub(crate) fn broker() -> Routes {
+    Routes::new()
+        .on_raw(RequestCode::SEND_MESSAGE_V2, send::send_v2)
+        .on_raw(RequestCode::SEND_BATCH_MESSAGE, send::send_v2)
+        .on_raw(RequestCode::SEND_MESSAGE, send::send_v1)
+        .on(back::consumer_send_back)
+        .on_raw(RequestCode::PULL_MESSAGE, pull::pull)
+        .on_raw(RequestCode::LITE_PULL_MESSAGE, pull::pull)
+        .on(offset::query)
+        .on(offset::update)
+        .on(offset::max)
+        .on(offset::min)
+        .on(offset::search)
+        .on(offset::earliest)
+        .on(client::heartbeat)
+        .on(client::unregister)
+        .on(client::check_config)
+        .on(client::consumer_list)
+        .on(client::lock_queues)
+        .on(client::unlock_queues)
+        .on(query::by_key)
+        .on(query::by_offset)
+        .on(config::create_topic)
+        .on(config::delete_topic)
+        .on(config::all_topics)
+        .on(config::topic)
+        .on(config::create_group)
+        .on(config::all_groups)
+        .on(config::group)
+        .on(config::delete_group)
+        .on(stats::topic)
+        .on(stats::consume)
+        .on(stats::consumers)
+        .on(stats::producers)
+        .on(stats::consume_by_who)
+        .on(admin::runtime_info)
+        .on(admin::broker_config)
+        .on(admin::update_broker_config)
+}

@@ -1,0 +1,162 @@
+//! Creating, showing and deleting topics and groups.
+//!
+//! Protocol source: `AdminBrokerProcessor`.
+
+use rocketmq_client::protocol::bodies::{
+    SubscriptionGroupConfig, SubscriptionGroupTable, TopicConfig, TopicConfigTable,
+};
+use rocketmq_client::protocol::names::{check_topic, is_system_topic, retry_topic};
+use rocketmq_client::protocol::requests::{
+    AllGroupConfig, AllTopicConfig, CreateGroup, CreateTopic, DeleteGroup, DeleteTopic, GetGroupConfig,
+    GetTopicConfig,
+};
+use rocketmq_client::protocol::{Done, Json, JsonBody, ResponseCode};
+
+use super::send::{no_group, too_many_topics};
+use crate::server::{Context, Refusal, unreadable};
+use crate::state::{MAX_QUEUES, is_legal_group};
+
+fn invalid(remark: String) -> Refusal {
+    Refusal::new(ResponseCode::INVALID_PARAMETER, remark)
+}
+
+pub(super) fn create_topic(context: Context<'_>, request: CreateTopic) -> Result<Done, Refusal> {
+    let CreateTopic {
+        topic,
+        read_queue_nums,
+        write_queue_nums,
+        perm,
+        ..
+    } = request;
+    if let Err(error) = check_topic(&topic) {
+        return Err(invalid(error.to_string()));
+    }
+    if is_system_topic(&topic) {
+        return Err(invalid(format!(
+            "The topic[{topic}] is conflict with system topic."
+        )));
+    }
+    for queues in [read_queue_nums, write_queue_nums] {
+        if !(0..=MAX_QUEUES).contains(&queues) {
+            return Err(invalid(format!(
+                "{queues} queues of topic {topic}: this broker has 0 to {MAX_QUEUES}"
+            )));
+        }
+    }
+    let config = TopicConfig {
+        attributes: request.attributes.as_deref().map(attributes).unwrap_or_default(),
+        order: request.order,
+        perm,
+        read_queue_nums,
+        topic_filter_type: request.topic_filter_type,
+        topic_name: topic,
+        topic_sys_flag: request.topic_sys_flag.unwrap_or(0),
+        write_queue_nums,
+    };
+    let broker = context.broker;
+    broker
+        .topics
+        .put(config, broker.clock.now())
+        .map_err(|_| too_many_topics())?;
+    Ok(Done)
+}
+
+/// `+name=value,-name`: what is added; a new topic has nothing to take away.
+fn attributes(text: &str) -> std::collections::BTreeMap<String, String> {
+    let added = text
+        .split(',')
+        .filter_map(|change| change.trim().strip_prefix('+')?.split_once('='));
+    added
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+pub(super) fn delete_topic(context: Context<'_>, request: DeleteTopic) -> Result<Done, Refusal> {
+    if request.topic.trim().is_empty() {
+        return Err(invalid("The specified topic is blank.".to_owned()));
+    }
+    if is_system_topic(&request.topic) {
+        return Err(invalid(format!(
+            "The topic[{}] is conflict with system topic.",
+            request.topic
+        )));
+    }
+    context.broker.delete_topic(&request.topic);
+    Ok(Done)
+}
+
+pub(super) fn all_topics(context: Context<'_>, _: AllTopicConfig) -> Result<Json<TopicConfigTable>, Refusal> {
+    let topics = &context.broker.topics;
+    let configs = topics
+        .all()
+        .into_iter()
+        .map(|topic| (topic.name.to_string(), topic.config.clone()));
+    Ok(Json(TopicConfigTable {
+        data_version: topics.version(),
+        topic_config_table: configs.collect(),
+    }))
+}
+
+pub(super) fn topic(context: Context<'_>, request: GetTopicConfig) -> Result<Json<TopicConfig>, Refusal> {
+    match context.broker.topics.get(&request.topic) {
+        Some(topic) => Ok(Json(topic.config.clone())),
+        None => Err(no_topic(&request.topic)),
+    }
+}
+
+pub(super) fn no_topic(topic: &str) -> Refusal {
+    Refusal::new(ResponseCode::TOPIC_NOT_EXIST, format!("topic[{topic}] not exist"))
+}
+
+pub(super) fn create_group(context: Context<'_>, request: CreateGroup) -> Result<Done, Refusal> {
+    let config = SubscriptionGroupConfig::from_body(&request.body).map_err(unreadable)?;
+    if !is_legal_group(&config.group_name) {
+        return Err(invalid(format!("group {:?} is not legal", config.group_name)));
+    }
+    if config.retry_queue_nums > MAX_QUEUES {
+        return Err(invalid(format!(
+            "{} retry queues: this broker has at most {MAX_QUEUES}",
+            config.retry_queue_nums
+        )));
+    }
+    let broker = context.broker;
+    match broker.groups.put(config, broker.clock.now()) {
+        Some(_) => Ok(Done),
+        None => Err(Refusal::new(
+            ResponseCode::SYSTEM_ERROR,
+            "too many groups on this broker",
+        )),
+    }
+}
+
+pub(super) fn all_groups(
+    context: Context<'_>,
+    _: AllGroupConfig,
+) -> Result<Json<SubscriptionGroupTable>, Refusal> {
+    let (subscription_group_table, data_version) = context.broker.groups.all();
+    Ok(Json(SubscriptionGroupTable {
+        data_version,
+        subscription_group_table,
+    }))
+}
+
+pub(super) fn group(
+    context: Context<'_>,
+    request: GetGroupConfig,
+) -> Result<Json<SubscriptionGroupConfig>, Refusal> {
+    match context.broker.groups.get(&request.group) {
+        Some(config) => Ok(Json(SubscriptionGroupConfig::clone(&config))),
+        None => Err(no_group(&request.group)),
+    }
+}
+
+pub(super) fn delete_group(context: Context<'_>, request: DeleteGroup) -> Result<Done, Refusal> {
+    let broker = context.broker;
+    broker.groups.remove(&request.group_name, broker.clock.now());
+    let offsets_too = request.clean_offset.or(request.remove_offset) == Some(true);
+    if offsets_too {
+        broker.offsets.remove_group(&request.group_name);
+        broker.delete_topic(&retry_topic(&request.group_name));
+    }
+    Ok(Done)
+}

@@ -1,0 +1,195 @@
+//! The properties of a sent message: what the broker reads of them and what it adds.
+
+use rocketmq_client::protocol::property;
+
+use super::REGION;
+
+const NAME_END: char = '\u{1}';
+const PAIR_END: char = '\u{2}';
+
+/// A receipt of POP consumption; never taken from a producer.
+const POP_CK: &str = "POP_CK";
+/// Properties that ask for a delivery time; a broker without a timer wheel refuses them.
+const TIMER: [&str; 3] = ["TIMER_DELAY_SEC", "TIMER_DELAY_MS", "TIMER_DELIVER_MS"];
+
+/// One look at a property string.
+#[derive(Debug, Default)]
+pub(super) struct SentProperties<'a> {
+    text: &'a str,
+    pub(super) tags: Option<&'a str>,
+    pub(super) unique_key: Option<&'a str>,
+    pub(super) delay_level: i32,
+    pub(super) is_transaction: bool,
+    pub(super) is_timer: bool,
+    /// Whether the string has pairs that the broker writes itself or takes out.
+    has_brokers_own: bool,
+    has_destination: bool,
+    dead: bool,
+}
+
+impl<'a> SentProperties<'a> {
+    pub(super) fn read(text: &'a str) -> Self {
+        let mut read = Self {
+            text,
+            ..Self::default()
+        };
+        for (name, value) in pairs(text) {
+            match name {
+                property::TAGS => read.tags = Some(value),
+                property::UNIQUE_KEY => read.unique_key = Some(value),
+                property::DELAY => read.delay_level = value.parse().unwrap_or(0),
+                property::TRANSACTION_PREPARED => read.is_transaction = value.eq_ignore_ascii_case("true"),
+                property::MSG_REGION | property::TRACE_ON | property::CLUSTER | POP_CK => {
+                    read.has_brokers_own = true;
+                }
+                property::REAL_TOPIC | property::REAL_QUEUE_ID => read.has_destination = true,
+                _ if TIMER.contains(&name) => read.is_timer = true,
+                _ => {}
+            }
+        }
+        // A delay level wins over a delivery time.
+        read.is_timer &= read.delay_level <= 0;
+        read
+    }
+
+    /// The message goes to the dead letters: at once, and shown by a level of -1 as on a real broker.
+    pub(super) fn is_dead(&mut self) {
+        self.dead = true;
+        self.delay_level = 0;
+    }
+
+    /// The property string to store.
+    ///
+    /// `made_id` is the unique key that the broker gives a message without one; `destination` is where a delayed
+    /// message goes in the end.
+    pub(super) fn stored(
+        &self,
+        made_id: Option<&str>,
+        cluster: &str,
+        destination: Option<(&str, i32)>,
+    ) -> String {
+        // What the broker adds is mostly below 160 bytes.
+        let mut out = String::with_capacity(self.text.len() + 160);
+        if self.has_brokers_own || self.dead || (self.has_destination && destination.is_some()) {
+            let kept = pairs(self.text).filter(|(name, _)| !self.replaces(name, destination.is_some()));
+            for (name, value) in kept {
+                push(&mut out, name, value);
+            }
+        } else {
+            out.push_str(self.text);
+            if !out.is_empty() && !out.ends_with(PAIR_END) {
+                out.push(PAIR_END);
+            }
+        }
+        if let Some(id) = made_id {
+            push(&mut out, property::UNIQUE_KEY, id);
+        }
+        if self.dead {
+            push(&mut out, property::DELAY, "-1");
+        }
+        push(&mut out, property::MSG_REGION, REGION);
+        push(&mut out, property::TRACE_ON, "true");
+        push(&mut out, property::CLUSTER, cluster);
+        if let Some((topic, queue_id)) = destination {
+            push(&mut out, property::REAL_TOPIC, topic);
+            push(&mut out, property::REAL_QUEUE_ID, &queue_id.to_string());
+        }
+        out
+    }
+
+    fn replaces(&self, name: &str, has_destination: bool) -> bool {
+        match name {
+            property::MSG_REGION | property::TRACE_ON | property::CLUSTER | POP_CK => true,
+            property::DELAY => self.dead,
+            property::REAL_TOPIC | property::REAL_QUEUE_ID => has_destination,
+            _ => false,
+        }
+    }
+}
+
+/// As Java reads them: pairs without a name or a value do not count, the last separator may be missing.
+fn pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.split(PAIR_END)
+        .filter_map(|pair| pair.split_once(NAME_END))
+        .filter(|(name, value)| !name.is_empty() && !value.is_empty())
+}
+
+fn push(out: &mut String, name: &str, value: &str) {
+    out.push_str(name);
+    out.push(NAME_END);
+    out.push_str(value);
+    out.push(PAIR_END);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(pairs: &[(&str, &str)]) -> String {
+        let mut out = String::new();
+        for (name, value) in pairs {
+            push(&mut out, name, value);
+        }
+        out
+    }
+
+    #[test]
+    fn the_brokers_own_pairs_are_added_once() {
+        let sent = text(&[
+            ("TAGS", "a"),
+            ("CLUSTER", "elsewhere"),
+            ("POP_CK", "x"),
+            ("UNIQ_KEY", "u"),
+        ]);
+        let read = SentProperties::read(&sent);
+        assert_eq!((read.tags, read.unique_key), (Some("a"), Some("u")));
+        let expected = text(&[
+            ("TAGS", "a"),
+            ("UNIQ_KEY", "u"),
+            ("MSG_REGION", "DefaultRegion"),
+            ("TRACE_ON", "true"),
+            ("CLUSTER", "here"),
+        ]);
+        assert_eq!(read.stored(None, "here", None), expected);
+    }
+
+    #[test]
+    fn a_missing_last_separator_does_not_join_pairs() {
+        let sent = "a\u{1}1\u{2}b\u{1}2";
+        let stored = SentProperties::read(sent).stored(Some("id"), "c", None);
+        assert!(
+            stored.starts_with("a\u{1}1\u{2}b\u{1}2\u{2}UNIQ_KEY\u{1}id\u{2}"),
+            "{stored:?}"
+        );
+    }
+
+    #[test]
+    fn a_delayed_message_says_where_it_goes_now() {
+        let sent = text(&[
+            ("DELAY", "3"),
+            ("REAL_TOPIC", "before"),
+            ("REAL_QID", "9"),
+            ("TIMER_DELAY_SEC", "1"),
+        ]);
+        let read = SentProperties::read(&sent);
+        assert_eq!((read.delay_level, read.is_timer), (3, false));
+        let stored = read.stored(None, "c", Some(("now", 2)));
+        assert!(
+            stored.ends_with(&text(&[("REAL_TOPIC", "now"), ("REAL_QID", "2")])),
+            "{stored:?}"
+        );
+        assert!(!stored.contains("before"), "{stored:?}");
+    }
+
+    #[test]
+    fn a_dead_message_shows_level_minus_one() {
+        let sent = text(&[("DELAY", "3"), ("a", "b")]);
+        let mut read = SentProperties::read(&sent);
+        read.is_dead();
+        assert_eq!(read.delay_level, 0);
+        assert!(
+            read.stored(None, "c", None)
+                .starts_with(&text(&[("a", "b"), ("DELAY", "-1")]))
+        );
+    }
+}

@@ -1,0 +1,42 @@
+//! What can be set, with its defaults.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+/// The default memory limit for messages, in bytes: 256 MiB.
+pub const DEFAULT_MEMORY_LIMIT: usize = 256 * 1024 * 1024;
+/// The default limit for the body of one message, in bytes: 4 MiB.
+pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+/// The default number of queues that a topic created by a send has at the most: 8.
+pub const DEFAULT_QUEUES: i32 = 8;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) bind: IpAddr,
+    pub(crate) port: u16,
+    /// The broker's own port; absent means that it shares the name server's.
+    pub(crate) broker_port: Option<u16>,
+    pub(crate) broker_name: String,
+    pub(crate) cluster_name: String,
+    pub(crate) default_queues: i32,
+    pub(crate) auto_create_topics: bool,
+    pub(crate) auto_create_groups: bool,
+    pub(crate) memory_limit: usize,
+    pub(crate) max_message_bytes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 0,
+            broker_port: None,
+            broker_name: "broker-a".to_owned(),
+            cluster_name: "DefaultCluster".to_owned(),
+            default_queues: DEFAULT_QUEUES,
+            auto_create_topics: true,
+            auto_create_groups: true,
+            memory_limit: DEFAULT_MEMORY_LIMIT,
+            max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
+        }
+    }
+}

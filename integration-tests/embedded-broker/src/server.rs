@@ -1,0 +1,11 @@
+//! The network side: accepting connections, cutting frames, finding the route of a request, writing answers.
+
+mod accept;
+mod reply;
+mod routes;
+mod session;
+
+pub(crate) use self::accept::serve;
+pub(crate) use self::reply::{Refusal, Reply, RequestHead};
+pub(crate) use self::routes::{Context, Routes, unreadable};
+pub(crate) use self::session::{Session, Sessions};

@@ -1,0 +1,48 @@
+//! Accepts connections and gives each a task of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::time;
+
+use super::{Routes, Session, session};
+use crate::broker::Broker;
+use crate::tasks::Spawner;
+
+/// Accepts until it is dropped.
+pub(crate) async fn serve(broker: Arc<Broker>, routes: Arc<Routes>, listener: TcpListener, tasks: Spawner) {
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, or a client that went away: trying again at once would only burn the processor.
+                tracing::warn!(%error, "cannot accept a connection");
+                time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let Some(session) = broker.sessions.open(peer, broker.clock.now()) else {
+            tracing::warn!(%peer, "too many connections, this one is closed");
+            continue;
+        };
+        let broker = Arc::clone(&broker);
+        let routes = Arc::clone(&routes);
+        tasks.spawn(async move {
+            let open = OpenSession { broker, session };
+            session::run(&open.broker, &open.session, &routes, stream).await;
+        });
+    }
+}
+
+/// Takes the connection off all tables, however its task ends.
+struct OpenSession {
+    broker: Arc<Broker>,
+    session: Arc<Session>,
+}
+
+impl Drop for OpenSession {
+    fn drop(&mut self) {
+        self.broker.forget(&self.session);
+    }
+}

@@ -1,0 +1,108 @@
+//! The table of routes: which function serves which request code.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use rocketmq_client::protocol::{Frame, HeaderFormat, Request, RequestCode, Response, ResponseCode};
+
+use super::{Refusal, Reply, RequestHead, Session};
+use crate::broker::Broker;
+
+/// What a handler sees besides its request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Context<'a> {
+    pub(crate) broker: &'a Arc<Broker>,
+    pub(crate) session: &'a Arc<Session>,
+    pub(crate) head: RequestHead,
+}
+
+type Handler = Box<dyn Fn(Context<'_>, Frame, Reply<'_>) + Send + Sync>;
+
+/// Handlers by request code.
+#[derive(Default)]
+pub(crate) struct Routes(HashMap<i32, Handler>);
+
+impl Routes {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Serves one request type. Header and body that cannot be read are answered with `SYSTEM_ERROR`, as on a real
+    /// broker.
+    pub(crate) fn on<R: Request>(
+        self,
+        handler: impl Fn(Context<'_>, R) -> Result<R::Response, Refusal> + Send + Sync + 'static,
+    ) -> Self {
+        self.on_raw(R::CODE, move |context, frame, reply| {
+            let opaque = frame.opaque;
+            let answer = R::from_frame(frame)
+                .map_err(unreadable)
+                .and_then(|request| handler(context, request))
+                .and_then(|response| response.into_frame(opaque).map_err(unreadable));
+            match answer {
+                Ok(answer) => reply.frame(&answer),
+                Err(refusal) => reply.refuse(&refusal),
+            }
+        })
+    }
+
+    /// Serves a code with a function that writes the answer itself, or later, or never.
+    pub(crate) fn on_raw(
+        mut self,
+        code: RequestCode,
+        handler: impl Fn(Context<'_>, Frame, Reply<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        let earlier = self.0.insert(code.0, Box::new(handler));
+        debug_assert!(earlier.is_none(), "{code} has two routes");
+        self
+    }
+
+    /// All routes of both tables: for one port with two roles.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
+    /// Serves a request; the answer, if there is one now, is appended to `out`.
+    pub(super) fn dispatch(
+        &self,
+        broker: &Arc<Broker>,
+        session: &Arc<Session>,
+        frame: Frame,
+        format: HeaderFormat,
+        out: &mut BytesMut,
+    ) {
+        let head = RequestHead::of(&frame, format);
+        let reply = Reply::new(head, out);
+        match self.0.get(&frame.code) {
+            Some(handler) => handler(
+                Context {
+                    broker,
+                    session,
+                    head,
+                },
+                frame,
+                reply,
+            ),
+            None => {
+                let remark = format!(" request type {} not supported", frame.code);
+                tracing::debug!(code = %RequestCode(frame.code), peer = %session.peer(), "no route");
+                reply.refuse(&Refusal::new(ResponseCode::REQUEST_CODE_NOT_SUPPORTED, remark));
+            }
+        }
+    }
+}
+
+pub(crate) fn unreadable(error: rocketmq_client::protocol::CodecError) -> Refusal {
+    Refusal::new(ResponseCode::SYSTEM_ERROR, error.to_string())
+}
+
+impl fmt::Debug for Routes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut codes: Vec<_> = self.0.keys().map(|&code| RequestCode(code)).collect();
+        codes.sort();
+        f.debug_set().entries(codes).finish()
+    }
+}

@@ -1,0 +1,271 @@
+//! One connection: a task that reads requests, serves them in order and writes the answers of one read at once.
+//!
+//! The task does not read while it writes, so a client that does not take its answers is slowed down by TCP and
+//! costs a bounded amount of memory. What comes from elsewhere (a held pull that goes on, a change in a group) is put
+//! into the session as a note, and turned into bytes by this task alone.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::BytesMut;
+use rocketmq_client::protocol::frame::{Head, next_frame};
+use rocketmq_client::protocol::requests::NotifyConsumerIdsChanged;
+use rocketmq_client::protocol::{Fields, HeaderFormat, Request};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use super::{Reply, Routes};
+use crate::broker::Broker;
+use crate::families;
+use crate::lock::lock;
+use crate::wait::HeldPull;
+
+/// How much is read at once.
+const READ_BYTES: usize = 64 * 1024;
+/// How many bytes of answers are collected before they are written.
+const WRITE_BYTES: usize = 256 * 1024;
+/// Buffers that grew beyond this are given back.
+const KEEP_BYTES: usize = 1024 * 1024;
+/// How many pulls one connection may hold; a client has one for each queue it consumes.
+const MAX_HELD: usize = 16 * 1024;
+/// How many connections there may be.
+const MAX_SESSIONS: usize = 4096;
+/// A connection without a sign of life for this long is closed. Java: `channelExpiredTimeout`, idle 120 s.
+const IDLE_MILLIS: i64 = 120_000;
+
+/// What others know of a connection.
+#[derive(Debug)]
+pub(crate) struct Session {
+    id: u64,
+    peer: SocketAddr,
+    notes: Mutex<Notes>,
+    noted: Notify,
+    closing: Notify,
+    closed: AtomicBool,
+    held: AtomicUsize,
+    last_active: AtomicI64,
+    next_opaque: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Notes {
+    resumed: VecDeque<HeldPull>,
+    changed_groups: BTreeSet<Arc<str>>,
+}
+
+impl Session {
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Counts one more held pull; false if there are too many.
+    pub(crate) fn take_hold(&self) -> bool {
+        let taken = self
+            .held
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
+                (held < MAX_HELD).then_some(held + 1)
+            });
+        taken.is_ok() && !self.closed.load(Ordering::Acquire)
+    }
+
+    /// Lets the connection run a held pull once more.
+    pub(crate) fn resume(&self, held: HeldPull) {
+        self.held.fetch_sub(1, Ordering::Relaxed);
+        if !self.closed.load(Ordering::Acquire) {
+            lock(&self.notes).resumed.push_back(held);
+            self.noted.notify_one();
+        }
+    }
+
+    /// Lets the connection tell its client that a group has changed.
+    pub(crate) fn group_changed(&self, group: &Arc<str>) {
+        if !self.closed.load(Ordering::Acquire) {
+            lock(&self.notes).changed_groups.insert(Arc::clone(group));
+            self.noted.notify_one();
+        }
+    }
+
+    fn close(&self) {
+        self.closing.notify_one();
+    }
+}
+
+/// All open connections.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    open: Mutex<BTreeMap<u64, Arc<Session>>>,
+    next_id: AtomicU64,
+}
+
+impl Sessions {
+    pub(super) fn open(&self, peer: SocketAddr, now: i64) -> Option<Arc<Session>> {
+        let mut open = lock(&self.open);
+        if open.len() >= MAX_SESSIONS {
+            return None;
+        }
+        let session = Arc::new(Session {
+            id: self.next_id.fetch_add(1, Ordering::Relaxed),
+            peer,
+            notes: Mutex::default(),
+            noted: Notify::new(),
+            closing: Notify::new(),
+            closed: AtomicBool::new(false),
+            held: AtomicUsize::new(0),
+            last_active: AtomicI64::new(now),
+            next_opaque: AtomicU64::new(0),
+        });
+        open.insert(session.id, Arc::clone(&session));
+        Some(session)
+    }
+
+    /// Takes a connection off the table; what is noted for it is dropped.
+    pub(crate) fn forget(&self, session: &Session) {
+        session.closed.store(true, Ordering::Release);
+        *lock(&session.notes) = Notes::default();
+        lock(&self.open).remove(&session.id);
+    }
+
+    /// Closes connections on which nothing has come or gone for too long.
+    pub(crate) fn close_idle(&self, now: i64) {
+        for session in lock(&self.open).values() {
+            let idle = now.saturating_sub(session.last_active.load(Ordering::Relaxed));
+            if idle > IDLE_MILLIS {
+                tracing::info!(peer = %session.peer, idle_ms = idle, "an idle connection is closed");
+                session.close();
+            }
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.open).len()
+    }
+}
+
+/// Serves a connection until one of both sides closes it.
+pub(super) async fn run(broker: &Arc<Broker>, session: &Arc<Session>, routes: &Routes, stream: TcpStream) {
+    // Answers are coalesced here, so Nagle's algorithm could only add delay.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, peer = %session.peer, "socket options");
+    }
+    let connection = Connection {
+        broker,
+        session,
+        routes,
+        stream,
+        input: BytesMut::new(),
+        output: BytesMut::new(),
+    };
+    let ended = tokio::select! {
+        ended = connection.run() => ended,
+        () = session.closing.notified() => Ok(()),
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, peer = %session.peer, "a connection ended");
+    }
+}
+
+struct Connection<'a> {
+    broker: &'a Arc<Broker>,
+    session: &'a Arc<Session>,
+    routes: &'a Routes,
+    stream: TcpStream,
+    input: BytesMut,
+    output: BytesMut,
+}
+
+impl Connection<'_> {
+    async fn run(mut self) -> io::Result<()> {
+        loop {
+            self.input.reserve(READ_BYTES);
+            let read = tokio::select! {
+                read = self.stream.read_buf(&mut self.input) => Some(read?),
+                () = self.session.noted.notified() => None,
+            };
+            match read {
+                Some(0) => return Ok(()),
+                Some(_) => self.serve_input().await?,
+                None => self.serve_notes().await?,
+            }
+        }
+    }
+
+    async fn serve_input(&mut self) -> io::Result<()> {
+        loop {
+            let format = match self.input.get(4) {
+                Some(1) => HeaderFormat::Binary,
+                _ => HeaderFormat::Json,
+            };
+            let frame = match next_frame(&mut self.input) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(%error, peer = %self.session.peer, "no RocketMQ frame, the connection is closed");
+                    self.flush().await?;
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+                }
+            };
+            // The broker asks its clients nothing that they answer.
+            if !frame.is_response() {
+                self.routes
+                    .dispatch(self.broker, self.session, frame, format, &mut self.output);
+            }
+            if self.output.len() >= WRITE_BYTES {
+                self.flush().await?;
+            }
+        }
+        if self.input.is_empty() && self.input.capacity() > KEEP_BYTES {
+            self.input = BytesMut::new();
+        }
+        self.flush().await
+    }
+
+    async fn serve_notes(&mut self) -> io::Result<()> {
+        let groups = std::mem::take(&mut lock(&self.session.notes).changed_groups);
+        for group in groups {
+            self.notify_group_changed(&group);
+        }
+        loop {
+            let resumed = lock(&self.session.notes).resumed.pop_front();
+            let Some(held) = resumed else { break };
+            let reply = Reply::new(held.head, &mut self.output);
+            families::pull::resume(self.broker, self.session, &held, reply);
+            if self.output.len() >= WRITE_BYTES {
+                self.flush().await?;
+            }
+        }
+        self.flush().await
+    }
+
+    fn notify_group_changed(&mut self, group: &str) {
+        let request = NotifyConsumerIdsChanged {
+            consumer_group: group.to_owned(),
+        };
+        let opaque = self.session.next_opaque.fetch_add(1, Ordering::Relaxed) as i32;
+        let head = Head::request(NotifyConsumerIdsChanged::CODE.0, opaque, true);
+        if let Err(error) = head.encode(HeaderFormat::Json, &request, &Fields::new(), 0, &mut self.output) {
+            tracing::error!(%error, group, "a notification cannot be encoded");
+        }
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        if !self.output.is_empty() {
+            self.stream.write_all(&self.output).await?;
+            self.output.clear();
+            if self.output.capacity() > KEEP_BYTES {
+                self.output = BytesMut::new();
+            }
+        }
+        self.session
+            .last_active
+            .store(self.broker.clock.now(), Ordering::Relaxed);
+        Ok(())
+    }
+}

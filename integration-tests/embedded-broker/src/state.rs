@@ -1,0 +1,15 @@
+//! What a broker knows besides messages: topics, groups, their offsets and members, queue locks, name server values.
+
+mod groups;
+mod kv;
+mod locks;
+mod members;
+mod offsets;
+mod topics;
+
+pub(crate) use self::groups::{Groups, is_legal_group};
+pub(crate) use self::kv::KvConfigs;
+pub(crate) use self::locks::QueueLocks;
+pub(crate) use self::members::{Member, Members};
+pub(crate) use self::offsets::Offsets;
+pub(crate) use self::topics::{CreateTopicError, MAX_QUEUES, Topic, Topics};
