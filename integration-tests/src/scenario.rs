@@ -16,6 +16,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::{Instant, sleep};
+
 use crate::{
     Failure,
     target::{Kind, Target},
@@ -141,6 +143,25 @@ pub fn run(
             Err(reason) => panic!("{name} on {choice}: {}", chain(&*reason)),
         }
     }
+}
+
+/// Polls until the condition holds: for what a cluster does in its own time and announces to nobody.
+///
+/// # Errors
+/// When it does not hold within a minute, or cannot be tested.
+pub async fn eventually(
+    what: &str,
+    mut condition: impl AsyncFnMut() -> Result<bool, Failure>,
+) -> Result<(), Failure> {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let deadline = Instant::now() + PATIENCE;
+    while !condition().await? {
+        if Instant::now() > deadline {
+            return Err(format!("waited {PATIENCE:?} in vain for {what}").into());
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
 }
 
 /// Prints a skip with its number, past the test harness, which shows nothing of tests that pass.

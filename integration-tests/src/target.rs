@@ -8,14 +8,27 @@
 mod server;
 
 use std::{
-    env, fmt, process,
+    env, fmt,
+    net::SocketAddr,
+    process,
     sync::atomic::{AtomicU32, Ordering},
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use rocketmq_client::protocol::{
+    Json, ResponseCode,
+    bodies::{MASTER_ID, TopicFilterType, permission},
+    requests::{BrokerClusterInfo, CreateTopic, RouteInfo},
+};
+use tokio::net::lookup_host;
+
 pub use server::{Server, ServerSettings};
 
-use crate::{Failure, scenario::skip};
+use crate::{
+    Failure,
+    admin::{call, refused_with},
+    scenario::{eventually, skip},
+};
 
 /// A kind of target: one test of every scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,6 +191,30 @@ impl Target {
         format!("{stem}-{}", self.run)
     }
 
+    /// The address of the name server, looked up if it is a name.
+    ///
+    /// # Errors
+    /// When the name is unknown.
+    pub async fn name_server_address(&self) -> Result<SocketAddr, Failure> {
+        resolve(&self.name_server).await
+    }
+
+    /// The addresses of the masters, in the order of their names.
+    ///
+    /// # Errors
+    /// When the name server does not answer, or knows no broker.
+    pub async fn brokers(&self) -> Result<Vec<SocketAddr>, Failure> {
+        brokers(&self.name_server).await
+    }
+
+    /// Creates a topic on every broker, and returns when the name server knows it.
+    ///
+    /// # Errors
+    /// When a broker refuses, or the name server does not hear of the topic.
+    pub async fn create_topic(&self, topic: &str, queues_on_each_broker: i32) -> Result<(), Failure> {
+        create_topic(&self.name_server, topic, queues_on_each_broker).await
+    }
+
     /// Servers of the same kind for one scenario alone, which may break them.
     ///
     /// # Errors
@@ -188,6 +225,68 @@ impl Target {
             kind => Server::start(kind, settings).await,
         }
     }
+}
+
+/// As [`Target::brokers`], of any name server.
+///
+/// # Errors
+/// When the name server does not answer, or knows no broker.
+pub async fn brokers(name_server: &str) -> Result<Vec<SocketAddr>, Failure> {
+    let Json(cluster) = call(resolve(name_server).await?, &BrokerClusterInfo {}).await?;
+    let mut addresses = Vec::new();
+    for broker in cluster.broker_addr_table.values() {
+        if let Some(address) = broker.broker_addrs.get(&MASTER_ID) {
+            addresses.push(resolve(address).await?);
+        }
+    }
+    if addresses.is_empty() {
+        return Err(format!("name server {name_server} knows no broker").into());
+    }
+    Ok(addresses)
+}
+
+/// As [`Target::create_topic`], on any cluster.
+///
+/// # Errors
+/// When a broker refuses, or the name server does not hear of the topic.
+pub async fn create_topic(name_server: &str, topic: &str, queues_on_each_broker: i32) -> Result<(), Failure> {
+    let brokers = brokers(name_server).await?;
+    let request = CreateTopic {
+        topic: topic.to_owned(),
+        default_topic: "TBW102".to_owned(),
+        read_queue_nums: queues_on_each_broker,
+        write_queue_nums: queues_on_each_broker,
+        perm: permission::READ | permission::WRITE,
+        topic_filter_type: TopicFilterType::SingleTag,
+        topic_sys_flag: Some(0),
+        order: false,
+        attributes: None,
+    };
+    for broker in &brokers {
+        call(*broker, &request).await?;
+    }
+    let name_server = resolve(name_server).await?;
+    let route = RouteInfo {
+        topic: topic.to_owned(),
+        accept_standard_json_only: Some(true),
+    };
+    eventually(
+        &format!("a route of {topic} to {} brokers", brokers.len()),
+        async || match call(name_server, &route).await {
+            Ok(Json(route)) => Ok(route.queue_datas.len() == brokers.len()),
+            Err(error) if refused_with(&error, ResponseCode::TOPIC_NOT_EXIST) => Ok(false),
+            Err(error) => Err(error),
+        },
+    )
+    .await
+}
+
+async fn resolve(address: &str) -> Result<SocketAddr, Failure> {
+    let found = lookup_host(address)
+        .await
+        .map_err(|error| format!("{address}: {error}"))?
+        .next();
+    found.ok_or_else(|| format!("{address} has no address").into())
 }
 
 #[cfg(test)]

@@ -1,0 +1,173 @@
+//! Messages between languages: what one client writes, every client reads, equal in every part.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use integration_tests::{
+    Failure,
+    peer::{Language, Order, PeerConsumer, PeerProducer, Subscription},
+    scenario::TestResult,
+    scenarios,
+    target::Target,
+};
+
+scenarios![every_client_reads_what_every_client_writes];
+
+/// Everything of a message that must arrive as it was sent.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Content {
+    unique_id: String,
+    tag: Option<String>,
+    keys: Option<String>,
+    properties: BTreeMap<String, String>,
+    body: Vec<u8>,
+}
+
+impl Content {
+    fn of(order: &Order, unique_id: String) -> Self {
+        Self {
+            unique_id,
+            tag: order.tag.clone(),
+            keys: order.keys.clone(),
+            properties: order.properties.clone(),
+            body: order.body.clone(),
+        }
+    }
+}
+
+/// Plain and not so plain messages, so that each part is present in one and absent from another.
+fn orders(topic: &str, sender: &str) -> Vec<Order> {
+    let plain = |text: &str| Order {
+        topic: topic.to_owned(),
+        body: format!("{text} of {sender}").into_bytes(),
+        ..Order::default()
+    };
+    let properties = |pairs: &[(&str, &str)]| {
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    };
+    vec![
+        plain("nothing but a body"),
+        Order {
+            tag: Some("vip".to_owned()),
+            ..plain("tag")
+        },
+        Order {
+            keys: Some(format!("order-1 {sender}")),
+            ..plain("two keys")
+        },
+        Order {
+            tag: Some("größe".to_owned()),
+            properties: properties(&[
+                ("price", "3.50"),
+                ("città", "Forlì 東京 🚀"),
+                ("a b=c:d", "{\"json\": [1, 2]}"),
+            ]),
+            ..plain("ünïcödé 東京 🚀")
+        },
+        Order {
+            body: (0..=255).collect(),
+            ..plain("")
+        },
+        // Above 4 KiB, where Java and Go compress; once so regular that it shrinks, once not.
+        Order {
+            body: b"0123456789".repeat(2_000),
+            properties: properties(&[("kind", "zlib")]),
+            ..plain("")
+        },
+        Order {
+            body: noise(20_000),
+            properties: properties(&[("kind", "noise")]),
+            ..plain("")
+        },
+    ]
+}
+
+/// Bytes without a pattern that a compressor finds.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_u32;
+    std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state.to_le_bytes()
+    })
+    .flatten()
+    .take(length)
+    .collect()
+}
+
+/// The properties that the sender set: the protocol adds its own, in capitals, and brokers and clients differ in which.
+fn users_own(properties: &BTreeMap<String, String>, sent: &BTreeSet<String>) -> BTreeMap<String, String> {
+    properties
+        .iter()
+        .filter(|(name, _)| sent.contains(*name))
+        .map(|(n, v)| (n.clone(), v.clone()))
+        .collect()
+}
+
+async fn every_client_reads_what_every_client_writes(target: &Target) -> TestResult {
+    for language in Language::ALL {
+        language.installed()?;
+    }
+    let topic = target.topic("interop");
+    target.create_topic(&topic, 4).await?;
+
+    let mut sent = Vec::new();
+    for language in Language::ALL {
+        let mut producer = PeerProducer::start(
+            language,
+            target.name_server(),
+            &target.group(&format!("from-{language:?}")),
+        )
+        .await?;
+        for order in orders(&topic, &language.to_string()) {
+            let receipt = producer.send(&order).await?;
+            if receipt.status != "SEND_OK" {
+                return Err(format!("{language}: {}", receipt.status).into());
+            }
+            sent.push(Content::of(&order, receipt.msg_id));
+        }
+        producer.shutdown().await?;
+    }
+    sent.sort();
+    let names: BTreeSet<String> = sent
+        .iter()
+        .flat_map(|content| content.properties.keys().cloned())
+        .collect();
+
+    for language in Language::ALL {
+        let group = target.group(&format!("to-{language:?}"));
+        let mut consumer =
+            PeerConsumer::start(language, target.name_server(), &Subscription::all(&group, &topic)).await?;
+        let mut received = BTreeMap::new();
+        while received.len() < sent.len() {
+            let delivery = consumer.next().await?;
+            received.insert(
+                delivery.msg_id.clone(),
+                Content {
+                    unique_id: delivery.msg_id,
+                    tag: delivery.tag,
+                    keys: delivery.keys,
+                    properties: users_own(&delivery.properties, &names),
+                    body: delivery.body,
+                },
+            );
+        }
+        consumer.shutdown().await?;
+        compare(&format!("{language}"), &sent, received)?;
+    }
+    Ok(())
+}
+
+fn compare(reader: &str, sent: &[Content], received: BTreeMap<String, Content>) -> Result<(), Failure> {
+    for content in sent {
+        match received.get(&content.unique_id) {
+            Some(found) if found == content => {}
+            Some(found) => return Err(format!("{reader} read {found:?}, sent was {content:?}").into()),
+            None => return Err(format!("{reader} did not read {content:?}").into()),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,3 @@
+//! What users rely on, written once, run on the embedded broker and on real ones. See `integration_tests::scenario`.
+
+mod interop;
