@@ -1,3 +1,6 @@
 //! What users rely on, written once, run on the embedded broker and on real ones. See `integration_tests::scenario`.
 
+mod administration;
+mod garbage;
 mod interop;
+mod raw;
