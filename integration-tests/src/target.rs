@@ -5,6 +5,8 @@
 //! process and shared by its scenarios, so names of topics and groups are unique to each run. A scenario that breaks
 //! servers asks for its own, a [`Server`].
 
+#[cfg(feature = "docker")]
+mod docker;
 mod server;
 
 use std::{
@@ -222,6 +224,8 @@ impl Target {
     pub async fn own_servers(&self, settings: ServerSettings) -> Result<Server, Failure> {
         match self.kind {
             Kind::Address => Err(skip("somebody else's servers are not ours to break")),
+            #[cfg(feature = "docker")]
+            Kind::Docker5 | Kind::Docker4 => Err(skip("the container's servers are shared by all scenarios")),
             kind => Server::start(kind, settings).await,
         }
     }

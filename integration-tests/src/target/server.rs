@@ -115,6 +115,10 @@ impl Server {
 /// The name server of the servers that all scenarios of this process share. The first caller starts them; they end
 /// with the process.
 pub(super) async fn shared(kind: Kind) -> Result<String, Failure> {
+    #[cfg(feature = "docker")]
+    if let Some(name_server) = shared_container(kind).await? {
+        return Ok(name_server);
+    }
     static V5: OnceLock<Result<RealCluster, String>> = OnceLock::new();
     static V4: OnceLock<Result<RealCluster, String>> = OnceLock::new();
     let (cell, version) = match kind {
@@ -132,4 +136,27 @@ pub(super) async fn shared(kind: Kind) -> Result<String, Failure> {
             .map_err(Clone::clone)
     };
     Ok(spawn_blocking(start).await??)
+}
+
+#[cfg(feature = "docker")]
+async fn shared_container(kind: Kind) -> Result<Option<String>, Failure> {
+    use super::docker::Container;
+    use tokio::sync::OnceCell;
+
+    static V5: OnceCell<Result<Container, String>> = OnceCell::const_new();
+    static V4: OnceCell<Result<Container, String>> = OnceCell::const_new();
+    let (cell, version) = match kind {
+        Kind::Docker5 => (&V5, Version::V5),
+        Kind::Docker4 => (&V4, Version::V4),
+        _ => return Ok(None),
+    };
+    let start = async || {
+        Container::start(version.number())
+            .await
+            .map_err(|error| error.to_string())
+    };
+    match cell.get_or_init(start).await {
+        Ok(container) => Ok(Some(container.name_server().to_owned())),
+        Err(error) => Err(error.clone().into()),
+    }
 }
