@@ -1,4 +1,4 @@
-//! Typed requests without a client: one connection, one request.
+//! Typed requests without a client.
 //!
 //! For what scenarios need around the client under test: topics to exist, offsets to look at, answers to compare
 //! between servers.
@@ -7,7 +7,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use bytes::BytesMut;
 use rocketmq_client::protocol::{
-    Fields, HeaderFormat, Request, Response, ResponseCode, ResponseError,
+    Fields, Frame, HeaderFormat, Request, Response, ResponseCode, ResponseError,
     frame::{Head, next_frame},
 };
 use tokio::{
@@ -20,14 +20,12 @@ use crate::Failure;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Sends one request and waits up to 10 seconds for the answer.
+/// Sends one request on a connection of its own and waits up to 10 seconds for the answer.
 ///
 /// # Errors
 /// When the server refuses, which [`refused_with`] tells apart, or there is no answer.
 pub async fn call<R: Request>(address: SocketAddr, request: &R) -> Result<R::Response, Failure> {
-    timeout(LIMIT, exchange(address, request))
-        .await
-        .unwrap_or_else(|_| Err(format!("{address} did not answer {} in {LIMIT:?}", R::NAME).into()))
+    Connection::open(address).await?.call(request).await
 }
 
 /// Whether a failed [`call`] is a refusal with this code.
@@ -36,27 +34,91 @@ pub fn refused_with(failure: &Failure, wanted: ResponseCode) -> bool {
     matches!(failure.downcast_ref(), Some(ResponseError::Refused { code, .. }) if *code == wanted)
 }
 
-async fn exchange<R: Request>(address: SocketAddr, request: &R) -> Result<R::Response, Failure> {
-    let mut socket = TcpStream::connect(address).await?;
-    let body = request.body();
-    let mut buffer = BytesMut::new();
-    let head = Head::request(R::CODE.0, 1, false);
-    head.encode(
-        HeaderFormat::Json,
-        request,
-        &Fields::new(),
-        body.len(),
-        &mut buffer,
-    )?;
-    buffer.extend_from_slice(&body);
-    socket.write_all(&buffer).await?;
-    buffer.clear();
-    loop {
-        if let Some(frame) = next_frame(&mut buffer)? {
-            return Ok(R::Response::from_frame(frame)?);
+/// A connection that stays, for what servers tie to one: the members of a group.
+#[derive(Debug)]
+pub struct Connection {
+    address: SocketAddr,
+    socket: TcpStream,
+    buffer: BytesMut,
+    opaque: i32,
+    notices: Vec<Frame>,
+}
+
+impl Connection {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When the server cannot be reached in 10 seconds.
+    pub async fn open(address: SocketAddr) -> Result<Self, Failure> {
+        let socket = timeout(LIMIT, TcpStream::connect(address))
+            .await
+            .map_err(|_| format!("no connection to {address} in {LIMIT:?}"))?
+            .map_err(|error| format!("no connection to {address}: {error}"))?;
+        Ok(Self {
+            address,
+            socket,
+            buffer: BytesMut::new(),
+            opaque: 0,
+            notices: Vec::new(),
+        })
+    }
+
+    /// Sends one request and waits up to 10 seconds for the answer.
+    ///
+    /// # Errors
+    /// When the server refuses, which [`refused_with`] tells apart, or there is no answer.
+    pub async fn call<R: Request>(&mut self, request: &R) -> Result<R::Response, Failure> {
+        self.opaque += 1;
+        let body = request.body();
+        let mut frame = BytesMut::new();
+        let head = Head::request(R::CODE.0, self.opaque, false);
+        head.encode(
+            HeaderFormat::Json,
+            request,
+            &Fields::new(),
+            body.len(),
+            &mut frame,
+        )?;
+        frame.extend_from_slice(&body);
+        self.socket.write_all(&frame).await?;
+        loop {
+            let frame = self
+                .frame()
+                .await
+                .map_err(|failure| format!("{}: {failure}", R::NAME))?;
+            if frame.is_response() && frame.opaque == self.opaque {
+                return Ok(R::Response::from_frame(frame)?);
+            }
+            self.notices.push(frame);
         }
-        if socket.read_buf(&mut buffer).await? == 0 {
-            return Err(format!("{address} closed the connection instead of answering {}", R::NAME).into());
+    }
+
+    /// The next request that the server sends by itself; waits up to 10 seconds.
+    ///
+    /// # Errors
+    /// When none comes.
+    pub async fn notice(&mut self) -> Result<Frame, Failure> {
+        if self.notices.is_empty() {
+            self.frame().await
+        } else {
+            Ok(self.notices.remove(0))
         }
+    }
+
+    async fn frame(&mut self) -> Result<Frame, Failure> {
+        let address = self.address;
+        let read = async {
+            loop {
+                if let Some(frame) = next_frame(&mut self.buffer)? {
+                    return Ok(frame);
+                }
+                if self.socket.read_buf(&mut self.buffer).await? == 0 {
+                    return Err(Failure::from(format!("{address} closed the connection")));
+                }
+            }
+        };
+        timeout(LIMIT, read)
+            .await
+            .unwrap_or_else(|_| Err(format!("{address} was silent for {LIMIT:?}").into()))
     }
 }
