@@ -29,7 +29,7 @@ pub use server::{Server, ServerSettings};
 use crate::{
     Failure,
     admin::{call, refused_with},
-    scenario::{eventually, skip},
+    scenario::eventually,
 };
 
 /// A kind of target: one test of every scenario.
@@ -220,14 +220,9 @@ impl Target {
     /// Servers of the same kind for one scenario alone, which may break them.
     ///
     /// # Errors
-    /// A [`skip`] when somebody else runs the servers, a failure when they do not start.
+    /// A [`skip`](crate::scenario::skip) when somebody else runs the servers, a failure when they do not start.
     pub async fn own_servers(&self, settings: ServerSettings) -> Result<Server, Failure> {
-        match self.kind {
-            Kind::Address => Err(skip("somebody else's servers are not ours to break")),
-            #[cfg(feature = "docker")]
-            Kind::Docker5 | Kind::Docker4 => Err(skip("the container's servers are shared by all scenarios")),
-            kind => Server::start(kind, settings).await,
-        }
+        Server::start(self.kind, settings).await
     }
 }
 

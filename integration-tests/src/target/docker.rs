@@ -10,14 +10,21 @@ use std::{
     time::Duration,
 };
 
+use rocketmq_client::protocol::requests::AllTopicConfig;
 use testcontainers::{
     ContainerAsync, GenericImage, ImageExt,
     core::{ContainerPort, WaitFor},
     runners::AsyncRunner,
 };
+use tokio::sync::OnceCell;
 
-use crate::{Failure, admin::call, scenario::eventually, target::brokers};
-use rocketmq_client::protocol::requests::AllTopicConfig;
+use crate::{
+    Failure,
+    admin::call,
+    real::Version,
+    scenario::eventually,
+    target::{Kind, brokers},
+};
 
 const IMAGE: &str = "apache/rocketmq";
 /// The first start may have to fetch the image.
@@ -25,15 +32,33 @@ const START_LIMIT: Duration = Duration::from_secs(600);
 
 /// A running container. It is removed with this process, however that ends.
 #[derive(Debug)]
-pub(super) struct Container {
+struct Container {
     name_server: String,
     _container: ContainerAsync<GenericImage>,
     /// Removes the container when the pipe to it closes: statics are not dropped, and a killed process drops nothing.
     _remover: Child,
 }
 
+/// The name server in the container that all scenarios of this process share.
+pub(super) async fn shared(kind: Kind) -> Result<String, Failure> {
+    static V5: OnceCell<Result<Container, String>> = OnceCell::const_new();
+    static V4: OnceCell<Result<Container, String>> = OnceCell::const_new();
+    let (cell, version) = match kind {
+        Kind::Docker4 => (&V4, Version::V4),
+        _ => (&V5, Version::V5),
+    };
+    let start = async || {
+        let started = Container::start(version.number()).await;
+        started.map_err(|error| error.to_string())
+    };
+    match cell.get_or_init(start).await {
+        Ok(container) => Ok(container.name_server.clone()),
+        Err(error) => Err(error.clone().into()),
+    }
+}
+
 impl Container {
-    pub(super) async fn start(version: &str) -> Result<Self, Failure> {
+    async fn start(version: &str) -> Result<Self, Failure> {
         let [name_server, broker] = free_ports()?;
         let broker_conf = format!(
             "brokerClusterName=DefaultCluster\nbrokerName=broker-0\nbrokerId=0\nbrokerIP1=127.0.0.1\n\
@@ -94,10 +119,6 @@ impl Container {
             _container: container,
             _remover: remover,
         })
-    }
-
-    pub(super) fn name_server(&self) -> &str {
-        &self.name_server
     }
 }
 
