@@ -4,7 +4,9 @@ pub mod protocol;
 
 mod error;
 mod message;
+mod sync;
 mod tasks;
+mod transport;
 
 pub use error::{Error, ErrorKind, Persisted, Result};
 pub use message::{Message, MessageView};

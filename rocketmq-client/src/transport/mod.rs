@@ -1,0 +1,59 @@
+//! One peer, one [`Connection`]; many peers, one [`Pool`].
+//!
+//! Requests are encoded straight into the connection's buffer under a short lock; a writer task swaps the buffer
+//! and writes it, a reader task resolves replies by their number, a third one watches deadlines. Nothing here knows
+//! what a topic is.
+
+mod backoff;
+mod call;
+mod connection;
+mod inbound;
+mod outgoing;
+mod pool;
+mod slots;
+
+#[cfg(test)]
+pub(crate) mod fake;
+
+use std::time::Duration;
+
+use crate::protocol::HeaderFormat;
+
+pub use call::{Call, Reply};
+pub(crate) use call::{Remoting, Stack, layered};
+pub(crate) use connection::{Connection, InFlight, Outbound, Started};
+pub(crate) use inbound::{Inbound, ServerRequest};
+pub(crate) use pool::Pool;
+
+/// What all connections of one client have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TransportOptions {
+    /// How headers are written.
+    pub(crate) format: HeaderFormat,
+    /// How long a dial may take.
+    pub(crate) connect_timeout: Duration,
+    /// How many requests may be in flight on one connection.
+    pub(crate) max_in_flight: usize,
+    /// How many bytes may wait to be written on one connection. One frame is always let in.
+    pub(crate) max_buffered_bytes: usize,
+    /// After how long a silence a connection without requests in flight is closed.
+    pub(crate) idle_timeout: Duration,
+    /// How many requests in a row have to time out, without a byte from the peer, for it to count as frozen.
+    pub(crate) frozen_after: u32,
+    /// How many requests of the server may be in work at a time on one connection.
+    pub(crate) max_server_requests: usize,
+}
+
+impl Default for TransportOptions {
+    fn default() -> Self {
+        Self {
+            format: HeaderFormat::Json,
+            connect_timeout: Duration::from_secs(3),
+            max_in_flight: 65_535,
+            max_buffered_bytes: 32 * 1024 * 1024,
+            idle_timeout: Duration::from_secs(120),
+            frozen_after: 3,
+            max_server_requests: 256,
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! What waits to be written: frames back to back, large bodies as segments of their own.
+//!
+//! Two of these take turns: requests are encoded into one while the writer writes the other.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::mem;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use serde::Serialize;
+
+use super::connection::Outbound;
+use crate::protocol::frame::Head;
+use crate::protocol::{CodecError, Fields, Frame, HeaderFormat};
+
+/// Bodies above this many bytes are handed to the socket as they are; copying smaller ones is cheaper than a segment.
+const LARGE_BODY: usize = 8 * 1024;
+
+/// A buffer that grew beyond this many bytes is not kept.
+const KEPT_CAPACITY: usize = 1024 * 1024;
+
+/// Frames that wait, or that are being written.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    buffer: BytesMut,
+    /// Large bodies, each with the position in `buffer` that it comes at.
+    large: VecDeque<(usize, Bytes)>,
+    /// How far `buffer` is written.
+    at: usize,
+    /// How many bytes are left, segments included.
+    bytes: usize,
+}
+
+impl Batch {
+    fn put_body(&mut self, body: &Bytes) {
+        if body.len() > LARGE_BODY {
+            self.large.push_back((self.buffer.len(), body.clone()));
+        } else {
+            self.buffer.put_slice(body);
+        }
+    }
+
+    fn reset(&mut self) {
+        if self.buffer.capacity() > KEPT_CAPACITY {
+            self.buffer = BytesMut::new();
+        }
+        self.buffer.clear();
+        self.large.clear();
+        self.at = 0;
+        self.bytes = 0;
+    }
+
+    /// The part of the buffer that comes before the next segment.
+    fn before_segment(&self) -> &[u8] {
+        let end = self.large.front().map_or(self.buffer.len(), |(at, _)| *at);
+        self.buffer.get(self.at..end).unwrap_or_default()
+    }
+}
+
+impl Buf for Batch {
+    fn remaining(&self) -> usize {
+        self.bytes
+    }
+
+    fn chunk(&self) -> &[u8] {
+        match (self.before_segment(), self.large.front()) {
+            ([], Some((_, body))) => body,
+            (part, _) => part,
+        }
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut filled = 0;
+        let mut at = self.at;
+        let end = self.buffer.len();
+        let tail = std::iter::once((end, None));
+        let segments = self.large.iter().map(|(at, body)| (*at, Some(body)));
+        for (until, body) in segments.chain(tail) {
+            let part = self.buffer.get(at..until).unwrap_or_default();
+            at = until;
+            let parts = [Some(part), body.map(|body| &**body)];
+            for part in parts.into_iter().flatten().filter(|part| !part.is_empty()) {
+                let Some(slice) = slices.get_mut(filled) else {
+                    return filled;
+                };
+                *slice = IoSlice::new(part);
+                filled += 1;
+            }
+        }
+        filled
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        self.bytes = self.bytes.saturating_sub(count);
+        while count > 0 {
+            let part = self.before_segment().len();
+            if part > 0 {
+                let step = part.min(count);
+                self.at += step;
+                count -= step;
+            } else if let Some((_, body)) = self.large.front_mut() {
+                let step = body.len().min(count);
+                body.advance(step);
+                count -= step;
+                if body.is_empty() {
+                    self.large.pop_front();
+                }
+            } else {
+                return;
+            }
+        }
+    }
+}
+
+/// What one side of the double buffer knows besides its frames.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    batch: Batch,
+    format: HeaderFormat,
+    limit: usize,
+    /// How many bytes have ever been encoded on this connection: the position of the next frame in the stream.
+    position: u64,
+    /// Frames that start before this position were taken by the writer.
+    handed_over: u64,
+    /// The writer sleeps and has to be woken.
+    writer_idle: bool,
+    closed: bool,
+    aborted: bool,
+}
+
+/// What putting a frame into the buffer came to.
+#[derive(Debug)]
+pub(super) enum Pushed {
+    /// The frame is in the stream from this position on.
+    Queued { position: u64, wake_writer: bool },
+    /// There is no room at the moment.
+    Full,
+    /// The connection takes no more frames.
+    Closed,
+    /// It is no frame that can be written.
+    Refused(CodecError),
+}
+
+impl Outgoing {
+    pub(super) fn new(format: HeaderFormat, limit: usize) -> Self {
+        Self {
+            batch: Batch::default(),
+            format,
+            limit,
+            position: 0,
+            handed_over: 0,
+            writer_idle: false,
+            closed: false,
+            aborted: false,
+        }
+    }
+
+    pub(super) fn push<F: Serialize + ?Sized>(
+        &mut self,
+        outbound: &Outbound<'_, F>,
+        opaque: i32,
+        one_way: bool,
+    ) -> Pushed {
+        let head = Head::request(outbound.code, opaque, one_way);
+        self.put(&head, outbound.fields, outbound.extra, &outbound.body)
+    }
+
+    pub(super) fn push_response(&mut self, frame: &Frame) -> Pushed {
+        let head = Head::response(frame.code, frame.opaque, frame.remark.as_deref());
+        self.put(
+            &head,
+            &crate::protocol::frame::NoFields,
+            &frame.fields,
+            &frame.body,
+        )
+    }
+
+    fn put<F: Serialize + ?Sized>(
+        &mut self,
+        head: &Head<'_>,
+        fields: &F,
+        extra: &Fields,
+        body: &Bytes,
+    ) -> Pushed {
+        if self.closed {
+            return Pushed::Closed;
+        }
+        // One frame is always let in, or a frame above the limit would wait for ever.
+        if self.batch.bytes > 0 && self.batch.bytes + body.len() > self.limit {
+            return Pushed::Full;
+        }
+        let before = self.batch.buffer.len();
+        if let Err(error) = head.encode(self.format, fields, extra, body.len(), &mut self.batch.buffer) {
+            return Pushed::Refused(error);
+        }
+        let header = self.batch.buffer.len() - before;
+        self.batch.put_body(body);
+        let position = self.position;
+        let size = header + body.len();
+        self.batch.bytes += size;
+        self.position += size as u64;
+        Pushed::Queued {
+            position,
+            wake_writer: mem::take(&mut self.writer_idle),
+        }
+    }
+
+    /// Exchanges what waits for the written-out `batch`. Without anything to write, the writer counts as asleep.
+    pub(super) fn swap(&mut self, batch: &mut Batch) -> Swapped {
+        batch.reset();
+        if self.batch.bytes == 0 {
+            self.writer_idle = true;
+            return if self.closed {
+                Swapped::Closed
+            } else {
+                Swapped::Empty
+            };
+        }
+        mem::swap(&mut self.batch, batch);
+        self.handed_over = self.position;
+        Swapped::Filled
+    }
+
+    /// Whether the frame at this position was taken by the writer, and so may have reached the peer.
+    pub(super) fn is_handed_over(&self, position: u64) -> bool {
+        position < self.handed_over
+    }
+
+    /// Takes no more frames; what waits is still written.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// Takes no more frames and forgets those that wait.
+    pub(super) fn abort(&mut self) {
+        self.closed = true;
+        self.aborted = true;
+        self.batch = Batch::default();
+    }
+
+    /// Whether frames were forgotten: the connection broke.
+    pub(super) fn is_aborted(&self) -> bool {
+        self.aborted
+    }
+}
+
+/// What the writer got.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Swapped {
+    /// Frames.
+    Filled,
+    /// Nothing; it will be woken.
+    Empty,
+    /// Nothing, and there will be nothing.
+    Closed,
+}
+
+#[cfg(test)]
+mod tests;
