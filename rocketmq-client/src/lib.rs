@@ -2,12 +2,15 @@
 
 pub mod protocol;
 
+mod cluster;
 mod error;
 mod message;
 mod sync;
 mod tasks;
 mod transport;
 
+pub use cluster::{Client, ClientBuilder};
 pub use error::{Error, ErrorKind, Persisted, Result};
 pub use message::{Message, MessageView};
 pub use protocol::bodies::MessageQueue;
+pub use transport::{Call, Reply, RequestStack};

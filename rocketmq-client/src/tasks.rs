@@ -143,6 +143,28 @@ pub(crate) async fn catch<F: Future>(future: F) -> Result<F::Output, String> {
     .await
 }
 
+/// Runs futures side by side in the task of the caller and gives their outputs in order.
+pub(crate) async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+    let mut running: Vec<_> = futures.into_iter().map(|future| Some(Box::pin(future))).collect();
+    let mut outputs: Vec<_> = running.iter().map(|_| None).collect();
+    poll_fn(|context| {
+        let mut pending = false;
+        for (slot, output) in running.iter_mut().zip(&mut outputs) {
+            let Some(future) = slot else { continue };
+            match future.as_mut().poll(context) {
+                Poll::Pending => pending = true,
+                Poll::Ready(value) => {
+                    *output = Some(value);
+                    *slot = None;
+                }
+            }
+        }
+        if pending { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+    outputs.into_iter().flatten().collect()
+}
+
 /// The text of a panic, if it has one.
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();

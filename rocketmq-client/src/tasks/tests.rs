@@ -84,3 +84,15 @@ async fn dropping_the_last_handle_asks_the_tasks_to_stop() {
     drop(tasks);
     receiver.await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn joined_futures_run_side_by_side_and_keep_their_order() {
+    let begin = time::Instant::now();
+    let outputs = join_all([3, 1, 2].map(|seconds| async move {
+        time::sleep(Duration::from_secs(seconds)).await;
+        seconds
+    }))
+    .await;
+    assert_eq!(outputs, [3, 1, 2]);
+    assert_eq!(begin.elapsed().as_secs(), 3);
+}

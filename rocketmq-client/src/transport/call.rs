@@ -89,13 +89,14 @@ impl From<Reply> for Frame {
     }
 }
 
-/// Requests inside layers; the innermost one sends them.
-pub(crate) type Stack = BoxCloneSyncService<Call, Reply, Error>;
+/// Requests inside layers; the innermost service sends them. What a layer of
+/// [`request_layer`](crate::ClientBuilder::request_layer) is put around.
+pub type RequestStack = BoxCloneSyncService<Call, Reply, Error>;
 
 /// Puts a layer around a stack.
-pub(crate) fn layered<L>(layer: &L, inner: Stack) -> Stack
+pub(crate) fn layered<L>(layer: &L, inner: RequestStack) -> RequestStack
 where
-    L: Layer<Stack>,
+    L: Layer<RequestStack>,
     L::Service: Service<Call, Response = Reply> + Clone + Send + Sync + 'static,
     <L::Service as Service<Call>>::Error: Into<BoxError>,
     <L::Service as Service<Call>>::Future: Send + 'static,
@@ -136,7 +137,7 @@ pub(crate) struct Remoting {
 }
 
 /// The stack is cloned for each call; the lock makes that possible from any thread.
-struct Layered(Mutex<Stack>);
+struct Layered(Mutex<RequestStack>);
 
 impl fmt::Debug for Layered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -146,7 +147,10 @@ impl fmt::Debug for Layered {
 
 impl Remoting {
     /// Without layers unless `install` puts some around the innermost service.
-    pub(crate) fn new(pool: Arc<Pool>, install: Option<Box<dyn FnOnce(Stack) -> Stack + Send>>) -> Self {
+    pub(crate) fn new(
+        pool: Arc<Pool>,
+        install: Option<Box<dyn FnOnce(RequestStack) -> RequestStack + Send>>,
+    ) -> Self {
         let layers = install.map(|install| {
             let innermost = Arc::clone(&pool);
             let stack = BoxCloneSyncService::new(service_fn(move |call: Call| {

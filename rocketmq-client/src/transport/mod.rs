@@ -19,9 +19,10 @@ use std::time::Duration;
 
 use crate::protocol::HeaderFormat;
 
-pub use call::{Call, Reply};
-pub(crate) use call::{Remoting, Stack, layered};
-pub(crate) use connection::{Connection, InFlight, Outbound, Started};
+pub(crate) use backoff::{backoff, random};
+pub use call::{Call, Reply, RequestStack};
+pub(crate) use call::{Remoting, layered};
+pub(crate) use connection::{InFlight, Outbound, Started};
 pub(crate) use inbound::{Inbound, ServerRequest};
 pub(crate) use pool::Pool;
 

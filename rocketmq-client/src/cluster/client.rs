@@ -1,0 +1,365 @@
+//! The handle that users hold.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tower::layer::Layer;
+use tower::{BoxError, Service};
+use tracing::{info, warn};
+
+use super::heartbeat::Members;
+use super::inbound::ClusterInbound;
+use super::name_server::NameServers;
+use super::route::Routes;
+use super::{Cluster, identity};
+use crate::error::{Error, Result};
+use crate::protocol::{HeaderFormat, Request};
+use crate::tasks::{Tasks, join_all};
+use crate::transport::{Call, Inbound, Pool, Remoting, Reply, RequestStack, TransportOptions, layered};
+
+/// The environment variable in which RocketMQ's own tools look for name servers.
+const NAMESRV_ADDR: &str = "NAMESRV_ADDR";
+
+/// A client of one RocketMQ cluster under one identity. Cloning is cheap; all clones share connections, routes and
+/// heartbeats, and so do all producers and consumers made from them.
+///
+/// Call [`shutdown`](Self::shutdown) when done: it drains what is in flight and tells the brokers. Dropping the last
+/// handle (producers and consumers hold one too) only asks everything to stop.
+#[derive(Clone)]
+pub struct Client(Arc<ClientHandle>);
+
+struct ClientHandle {
+    cluster: Arc<Cluster>,
+    closed: AtomicBool,
+}
+
+impl Client {
+    /// Connects to a cluster by its name servers, with the defaults of [`ClientBuilder`].
+    ///
+    /// Several name servers are separated by `;` or `,`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a list that is none,
+    /// [`ErrorKind::NameServer`](crate::ErrorKind::NameServer) if no name server can be reached.
+    pub async fn connect(name_servers: impl Into<String>) -> Result<Self> {
+        Self::builder(name_servers).connect().await
+    }
+
+    /// Options for a client of the cluster behind these name servers (`host:port`, several separated by `;` or `,`).
+    pub fn builder(name_servers: impl Into<String>) -> ClientBuilder {
+        ClientBuilder {
+            name_servers: name_servers.into(),
+            options: Options::default(),
+            transport: TransportOptions::default(),
+            layers: None,
+        }
+    }
+
+    /// The name servers of the environment variable `NAMESRV_ADDR`, if it is set to something.
+    #[must_use]
+    pub fn name_servers_from_env() -> Option<String> {
+        std::env::var(NAMESRV_ADDR)
+            .ok()
+            .filter(|list| !list.trim().is_empty())
+    }
+
+    /// The identity under which brokers know this client: `<ip>@<instance>`.
+    #[must_use]
+    pub fn client_id(&self) -> &str {
+        self.0.cluster.client_id()
+    }
+
+    /// Makes any typed request of the protocol: for tools and tests.
+    ///
+    /// `target` is an address (`host:port`) or the name of a broker, which stands for its master.
+    ///
+    /// # Errors
+    /// Whatever the transport gives; a refusal of the peer with its code, see [`Error::response`].
+    ///
+    /// # Cancellation
+    /// Safe for the connection; the request may reach the peer all the same.
+    pub async fn call<R: Request>(&self, target: impl AsRef<str>, request: R) -> Result<R::Response> {
+        let cluster = &self.0.cluster;
+        let timeout = cluster.options.request_timeout;
+        let target = target.as_ref();
+        if target.contains(':') {
+            return cluster.call_addr(target, &request, timeout).await;
+        }
+        let address = cluster.master_addr(target).await?;
+        cluster.call_addr(&address, &request, timeout).await
+    }
+
+    /// Makes any typed request of the protocol to whichever name server answers: for tools and tests.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NameServer`](crate::ErrorKind::NameServer) if none answers; a refusal with its code.
+    pub async fn call_name_server<R: Request>(&self, request: R) -> Result<R::Response> {
+        self.0.cluster.call_name_server(&request).await
+    }
+
+    /// Stops everything that was made from this client, for all its clones: consumers first, then producers, which
+    /// wait for what is in flight; then the groups are taken off the brokers and the connections closed.
+    ///
+    /// Takes at most three times [`ClientBuilder::shutdown_grace`]. Calling it again is harmless.
+    pub async fn shutdown(&self) {
+        self.0.closed.store(true, Ordering::SeqCst);
+        let cluster = &self.0.cluster;
+        let grace = cluster.options.shutdown_grace;
+        let consumers = cluster.members.consumers();
+        let stopping = join_all(consumers.iter().map(|member| member.shutdown()));
+        if tokio::time::timeout(grace, stopping).await.is_err() {
+            warn!(
+                client_id = cluster.client_id,
+                "consumers were not done within the grace"
+            );
+        }
+        let producers = cluster.members.producers();
+        let stopping = join_all(producers.iter().map(|member| member.shutdown()));
+        if tokio::time::timeout(grace, stopping).await.is_err() {
+            warn!(
+                client_id = cluster.client_id,
+                "producers were not done within the grace"
+            );
+        }
+        cluster.remoting.pool().drain(grace).await;
+        if let Err(left) = cluster.tasks.stop(grace).await {
+            warn!(client_id = cluster.client_id, ?left, "tasks were cut off");
+        }
+        info!(client_id = cluster.client_id, "shut down");
+    }
+
+    pub(crate) fn cluster(&self) -> &Arc<Cluster> {
+        &self.0.cluster
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("client_id", &self.client_id())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for ClientHandle {
+    fn drop(&mut self) {
+        let tasks = &self.cluster.tasks;
+        if !self.closed.load(Ordering::SeqCst) && !tasks.token().is_cancelled() {
+            warn!(
+                client_id = self.cluster.client_id,
+                tasks = tasks.running(),
+                "the last handle of a client was dropped without a shutdown; what was in flight is given up"
+            );
+        }
+        tasks.cancel();
+    }
+}
+
+/// The one home of the defaults; each setter of [`ClientBuilder`] states its own.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) instance_name: Option<String>,
+    pub(crate) request_timeout: Duration,
+    pub(crate) heartbeat_interval: Duration,
+    pub(crate) route_refresh_interval: Duration,
+    pub(crate) shutdown_grace: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            instance_name: None,
+            request_timeout: Duration::from_secs(3),
+            heartbeat_interval: Duration::from_secs(30),
+            route_refresh_interval: Duration::from_secs(30),
+            shutdown_grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Options of a [`Client`].
+#[must_use = "a builder does nothing until `connect` is awaited"]
+pub struct ClientBuilder {
+    name_servers: String,
+    options: Options,
+    transport: TransportOptions,
+    layers: Option<Box<dyn FnOnce(RequestStack) -> RequestStack + Send>>,
+}
+
+impl ClientBuilder {
+    /// The second half of the client's identity. Default: process id and a random number, so that two clients never
+    /// share an identity; a name of your own keeps it the same across restarts. Java: `instanceName`.
+    pub fn instance_name(mut self, name: impl Into<String>) -> Self {
+        self.options.instance_name = Some(name.into());
+        self
+    }
+
+    /// How long a dial may take. Default 3 s. Java: `connectTimeoutMillis`.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.transport.connect_timeout = timeout;
+        self
+    }
+
+    /// How long requests may take that are neither sends nor pulls. Default 3 s. Java: `mqClientApiTimeout`.
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.options.request_timeout = timeout;
+        self
+    }
+
+    /// How often brokers are told who is here. Default 30 s; brokers forget after 120 s. Java:
+    /// `heartbeatBrokerInterval`.
+    pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
+        self.options.heartbeat_interval = interval;
+        self
+    }
+
+    /// How often routes are asked for again. Default 30 s. Java: `pollNameServerInterval`.
+    pub fn route_refresh_interval(mut self, interval: Duration) -> Self {
+        self.options.route_refresh_interval = interval;
+        self
+    }
+
+    /// How long each step of a shutdown may take: stopping consumers, draining producers, closing connections.
+    /// Default 10 s.
+    pub fn shutdown_grace(mut self, grace: Duration) -> Self {
+        self.options.shutdown_grace = grace;
+        self
+    }
+
+    /// How headers are written. Default [`HeaderFormat::Json`], which all brokers and proxies read. Java:
+    /// `rocketmq.serialize.type`.
+    pub fn header_format(mut self, format: HeaderFormat) -> Self {
+        self.transport.format = format;
+        self
+    }
+
+    /// How many requests may be in flight on one connection; more wait. Default 65535. Java:
+    /// `com.rocketmq.remoting.clientAsyncSemaphoreValue`.
+    pub fn max_in_flight(mut self, count: usize) -> Self {
+        self.transport.max_in_flight = count;
+        self
+    }
+
+    /// How many bytes may wait to be written on one connection before requests wait; one frame is always let in.
+    /// Default 32 MiB.
+    pub fn max_buffered_bytes(mut self, bytes: usize) -> Self {
+        self.transport.max_buffered_bytes = bytes;
+        self
+    }
+
+    /// Puts a tower layer around every request this client makes: for tracing, test doubles, policies. The first
+    /// layer is the outermost one. Without layers requests take a way that builds no [`Call`].
+    pub fn request_layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<RequestStack> + Send + 'static,
+        L::Service: Service<Call, Response = Reply> + Clone + Send + Sync + 'static,
+        <L::Service as Service<Call>>::Error: Into<BoxError>,
+        <L::Service as Service<Call>>::Future: Send + 'static,
+    {
+        let outer = self.layers.take();
+        self.layers = Some(Box::new(move |innermost| {
+            let stack = layered(&layer, innermost);
+            match outer {
+                Some(outer) => outer(stack),
+                None => stack,
+            }
+        }));
+        self
+    }
+
+    /// Connects: reaches one name server and starts the background work. Brokers are connected when they are needed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) with all options that cannot be used,
+    /// [`ErrorKind::NameServer`](crate::ErrorKind::NameServer) if no name server can be reached.
+    pub async fn connect(self) -> Result<Client> {
+        self.check()?;
+        let name_servers = NameServers::parse(&self.name_servers)?;
+        let runtime = Handle::try_current().map_err(|error| {
+            Error::config("a client needs a tokio runtime; call connect inside one").caused_by(error)
+        })?;
+        let tasks = Tasks::new(runtime);
+        let inbound = Arc::new(ClusterInbound::default());
+        let pool = Pool::new(
+            self.transport,
+            Arc::clone(&inbound) as Arc<dyn Inbound>,
+            tasks.child(),
+        );
+        let remoting = Remoting::new(pool, self.layers);
+        name_servers
+            .reach(remoting.pool(), self.transport.connect_timeout)
+            .await?;
+        let address = identity::local_address(name_servers.current()).await;
+        let cluster = Arc::new(Cluster {
+            client_id: identity::client_id(address, self.options.instance_name.as_deref()),
+            options: self.options,
+            remoting,
+            name_servers,
+            routes: Routes::default(),
+            members: Members::default(),
+            unique_ids: identity::unique_ids(address),
+            tasks,
+        });
+        inbound.attach(&cluster);
+        cluster
+            .tasks
+            .spawn("heartbeats", |stop| Arc::clone(&cluster).heartbeats(stop));
+        cluster
+            .tasks
+            .spawn("routes", |stop| Arc::clone(&cluster).refresh_routes(stop));
+        info!(client_id = cluster.client_id, "connected to a cluster");
+        Ok(Client(Arc::new(ClientHandle {
+            cluster,
+            closed: AtomicBool::new(false),
+        })))
+    }
+
+    fn check(&self) -> Result<()> {
+        let options = &self.options;
+        let mut wrong = Vec::new();
+        for (name, value) in [
+            ("connect_timeout", self.transport.connect_timeout),
+            ("request_timeout", options.request_timeout),
+            ("heartbeat_interval", options.heartbeat_interval),
+            ("route_refresh_interval", options.route_refresh_interval),
+        ] {
+            if value.is_zero() {
+                wrong.push(format!("{name} must be longer than nothing"));
+            }
+        }
+        if self.transport.max_in_flight == 0 {
+            wrong.push("max_in_flight must be at least 1".to_owned());
+        }
+        if options
+            .instance_name
+            .as_deref()
+            .is_some_and(|name| name.trim().is_empty())
+        {
+            wrong.push("instance_name must not be blank".to_owned());
+        }
+        match wrong.is_empty() {
+            true => Ok(()),
+            false => Err(Error::config(format!(
+                "client options cannot be used: {}",
+                wrong.join("; ")
+            ))),
+        }
+    }
+}
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder")
+            .field("name_servers", &self.name_servers)
+            .field("options", &self.options)
+            .field("transport", &self.transport)
+            .field("layers", &self.layers.is_some())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

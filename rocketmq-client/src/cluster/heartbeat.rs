@@ -1,0 +1,263 @@
+//! Who of this client is known to the brokers, and keeping it so.
+//!
+//! Protocol source: `MQClientInstance#sendHeartbeatToAllBroker`, `unregisterClient`.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::{Cluster, GroupMember, ProducerMember};
+use crate::error::{Error, Result};
+use crate::protocol::JsonBody;
+use crate::protocol::bodies::{HeartbeatData, ProducerData};
+use crate::protocol::requests::{HeartBeat, UnregisterClient};
+use crate::sync::lock;
+use crate::tasks::join_all;
+
+/// The producers and consumers of one client.
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    groups: Mutex<Groups>,
+    /// Addresses to which a heartbeat is on its way: the connection it makes needs no other one.
+    beating: Mutex<HashSet<Arc<str>>>,
+}
+
+#[derive(Debug, Default)]
+struct Groups {
+    consumers: HashMap<String, Arc<dyn GroupMember>>,
+    /// Several producers may share a group.
+    producers: BTreeMap<String, Vec<Arc<dyn ProducerMember>>>,
+}
+
+impl Members {
+    /// The topics of all consumers.
+    pub(super) fn topics(&self) -> Vec<String> {
+        self.consumers()
+            .iter()
+            .flat_map(|member| member.topics())
+            .collect()
+    }
+
+    pub(super) fn consumers(&self) -> Vec<Arc<dyn GroupMember>> {
+        lock(&self.groups).consumers.values().map(Arc::clone).collect()
+    }
+
+    pub(super) fn producers(&self) -> Vec<Arc<dyn ProducerMember>> {
+        lock(&self.groups)
+            .producers
+            .values()
+            .flatten()
+            .map(Arc::clone)
+            .collect()
+    }
+
+    pub(super) fn consumer(&self, group: &str) -> Option<Arc<dyn GroupMember>> {
+        lock(&self.groups).consumers.get(group).map(Arc::clone)
+    }
+
+    /// Tells the consumers of a topic that its queues changed.
+    pub(super) fn route_changed(&self, topic: &str) {
+        for member in self.consumers() {
+            if member.topics().iter().any(|known| known == topic) {
+                member.on_route_changed();
+            }
+        }
+    }
+
+    /// What the brokers are told; nothing without members. And whether slaves have to hear it too.
+    fn heartbeat(&self, client_id: &str) -> Option<(HeartbeatData, bool)> {
+        let (consumers, producers): (Vec<_>, Vec<_>) = {
+            let groups = lock(&self.groups);
+            (
+                groups.consumers.values().map(Arc::clone).collect(),
+                groups.producers.keys().cloned().collect(),
+            )
+        };
+        if consumers.is_empty() && producers.is_empty() {
+            return None;
+        }
+        let slaves = !consumers.is_empty();
+        let data = HeartbeatData {
+            client_id: client_id.to_owned(),
+            consumer_data_set: consumers.iter().map(|member| member.heartbeat()).collect(),
+            producer_data_set: producers
+                .into_iter()
+                .map(|group_name| ProducerData { group_name })
+                .collect(),
+            ..HeartbeatData::default()
+        };
+        Some((data, slaves))
+    }
+}
+
+impl Cluster {
+    /// Makes a consumer known to the brokers, now and as long as it is registered.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if this client has a consumer of the group: brokers could not
+    /// tell the two apart.
+    pub(crate) async fn register_consumer(self: &Arc<Self>, member: Arc<dyn GroupMember>) -> Result<()> {
+        let group = member.group().to_owned();
+        {
+            let mut groups = lock(&self.members.groups);
+            if groups.consumers.contains_key(&group) {
+                return Err(Error::config(format!(
+                    "consumer group {group} is used by another consumer of this client; subscribe that one to the \
+                     topic too, or make another client for this one"
+                )));
+            }
+            groups.consumers.insert(group, member);
+        }
+        self.heartbeat_now().await;
+        Ok(())
+    }
+
+    /// Takes a consumer off all brokers.
+    pub(crate) async fn unregister_consumer(&self, group: &str) {
+        let removed = lock(&self.members.groups).consumers.remove(group);
+        if removed.is_some() {
+            self.unregister(None, Some(group.to_owned())).await;
+        }
+    }
+
+    /// Makes a producer known to the brokers as long as it is registered, from the next connection or heartbeat on.
+    pub(crate) fn register_producer(self: &Arc<Self>, member: Arc<dyn ProducerMember>) {
+        let group = member.group().to_owned();
+        let first = {
+            let mut groups = lock(&self.members.groups);
+            let members = groups.producers.entry(group).or_default();
+            members.push(member);
+            members.len() == 1
+        };
+        if first {
+            let cluster = Arc::clone(self);
+            self.tasks.spawn("heartbeat", |stop| async move {
+                stop.run_until_cancelled(cluster.heartbeat_now()).await;
+            });
+        }
+    }
+
+    /// Takes a producer off all brokers, if it is the last one of its group.
+    pub(crate) async fn unregister_producer(&self, member: &Arc<dyn ProducerMember>) {
+        let group = member.group().to_owned();
+        let last = {
+            let mut groups = lock(&self.members.groups);
+            let Some(members) = groups.producers.get_mut(&group) else {
+                return;
+            };
+            members.retain(|known| !Arc::ptr_eq(known, member));
+            let last = members.is_empty();
+            if last {
+                groups.producers.remove(&group);
+            }
+            last
+        };
+        if last {
+            self.unregister(Some(group), None).await;
+        }
+    }
+
+    async fn unregister(&self, producer_group: Option<String>, consumer_group: Option<String>) {
+        let request = UnregisterClient {
+            client_id: self.client_id.clone(),
+            producer_group,
+            consumer_group,
+        };
+        // A broker without a connection knows nothing of this client.
+        let brokers = self.remoting.pool().connected().into_iter();
+        let brokers = brokers.filter(|address| self.routes.is_broker(address));
+        let calls = brokers.map(|address| {
+            let request = &request;
+            async move {
+                let timeout = self.options.request_timeout;
+                if let Err(error) = self.call_addr(&address, request, timeout).await {
+                    // It will notice by the end of the connection, or by the missing heartbeats.
+                    debug!(%address, %error, "not unregistered");
+                }
+            }
+        });
+        join_all(calls).await;
+    }
+
+    /// Tells all known brokers who is here, and waits for their answers, at most the request timeout.
+    pub(crate) async fn heartbeat_now(&self) {
+        let Some((data, slaves)) = self.members.heartbeat(&self.client_id) else {
+            return;
+        };
+        let brokers = self.routes.broker_addrs(slaves);
+        join_all(brokers.iter().map(|address| self.beat(address, &data))).await;
+    }
+
+    async fn beat(&self, address: &Arc<str>, data: &HeartbeatData) {
+        let _beating = Beating::new(&self.members.beating, address);
+        let sent = async {
+            let body = data
+                .to_body()
+                .map_err(|error| Error::from_encode("HeartBeat", error))?;
+            let timeout = self.options.request_timeout;
+            self.call_addr(address, &HeartBeat { body }, timeout).await
+        };
+        match sent.await {
+            Ok(result) => debug!(%address, version = result.version, "heartbeat"),
+            Err(error) => warn!(%address, %error, "heartbeat failed"),
+        }
+    }
+
+    /// A broker was connected: it has to hear who is here before it can serve them.
+    pub(super) fn broker_connected(self: &Arc<Self>, address: &str) {
+        if lock(&self.members.beating).contains(address) || !self.routes.is_broker(address) {
+            return;
+        }
+        let Some((data, _)) = self.members.heartbeat(&self.client_id) else {
+            return;
+        };
+        let cluster = Arc::clone(self);
+        let address = address.into();
+        self.tasks.spawn("heartbeat", |stop| async move {
+            let beat = cluster.beat(&address, &data);
+            if stop.run_until_cancelled(beat).await.is_some() {
+                for member in cluster.members.consumers() {
+                    member.on_members_changed();
+                }
+            }
+        });
+    }
+
+    /// Tells the brokers again and again.
+    pub(super) async fn heartbeats(self: Arc<Self>, stop: CancellationToken) {
+        let mut tick = interval(self.options.heartbeat_interval);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first tick is at once, and members are told of when they are registered.
+        tick.tick().await;
+        while stop.run_until_cancelled(tick.tick()).await.is_some() {
+            if stop.run_until_cancelled(self.heartbeat_now()).await.is_none() {
+                return;
+            }
+        }
+    }
+}
+
+/// Marks an address for as long as it lives.
+struct Beating<'a> {
+    set: &'a Mutex<HashSet<Arc<str>>>,
+    address: &'a Arc<str>,
+}
+
+impl<'a> Beating<'a> {
+    fn new(set: &'a Mutex<HashSet<Arc<str>>>, address: &'a Arc<str>) -> Self {
+        lock(set).insert(Arc::clone(address));
+        Self { set, address }
+    }
+}
+
+impl Drop for Beating<'_> {
+    fn drop(&mut self) {
+        lock(self.set).remove(self.address);
+    }
+}
+
+#[cfg(test)]
+mod tests;

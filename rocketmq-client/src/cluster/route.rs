@@ -1,0 +1,254 @@
+//! Where the queues of each topic are, and where the brokers are.
+//!
+//! Routes are immutable snapshots: who sends reads one under a short lock and keeps it; a refresh swaps it.
+//! Protocol source: `MQClientInstance#topicRouteData2TopicPublishInfo`, `updateTopicRouteInfoFromNameServer`.
+
+mod refresh;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::bodies::{MASTER_ID, MessageQueue, TopicRouteData, permission};
+use crate::sync::{lock, read, write};
+
+/// For how long it is remembered that a topic does not exist.
+const MISSING: Duration = Duration::from_secs(1);
+
+/// The route of one topic at one time.
+#[derive(Debug)]
+pub(crate) struct TopicRoute {
+    data: TopicRouteData,
+    publish: Arc<[MessageQueue]>,
+    /// The address of the master for each of the `publish` queues.
+    publish_addresses: Vec<Arc<str>>,
+    subscribe: Arc<[MessageQueue]>,
+    /// Made from the template topic: the topic itself does not exist yet.
+    derived: bool,
+}
+
+impl TopicRoute {
+    fn new(topic: &str, mut data: TopicRouteData, derived: bool) -> Self {
+        data.sort();
+        let topic: Arc<str> = topic.into();
+        let masters: HashMap<&str, Arc<str>> = data
+            .broker_datas
+            .iter()
+            .filter_map(|broker| {
+                let address = broker.broker_addrs.get(&MASTER_ID)?;
+                Some((broker.broker_name.as_str(), address.as_str().into()))
+            })
+            .collect();
+        let mut publish = Vec::new();
+        let mut publish_addresses = Vec::new();
+        let mut subscribe = Vec::new();
+        for queues in &data.queue_datas {
+            let broker: Arc<str> = queues.broker_name.as_str().into();
+            let queue = |id| MessageQueue::new(Arc::clone(&topic), Arc::clone(&broker), id);
+            if queues.perm & permission::READ != 0 {
+                subscribe.extend((0..queues.read_queue_nums).map(queue));
+            }
+            let Some(address) = masters.get(&*broker) else {
+                continue;
+            };
+            if queues.perm & permission::WRITE != 0 && data.order_topic_conf.is_none() {
+                publish.extend((0..queues.write_queue_nums).map(queue));
+                publish_addresses.resize(publish.len(), Arc::clone(address));
+            }
+        }
+        for (broker, count) in ordered_queues(data.order_topic_conf.as_deref()) {
+            let Some(address) = masters.get(broker) else {
+                continue;
+            };
+            let broker: Arc<str> = broker.into();
+            publish
+                .extend((0..count).map(|id| MessageQueue::new(Arc::clone(&topic), Arc::clone(&broker), id)));
+            publish_addresses.resize(publish.len(), Arc::clone(address));
+        }
+        Self {
+            data,
+            publish: publish.into(),
+            publish_addresses,
+            subscribe: subscribe.into(),
+            derived,
+        }
+    }
+
+    /// The queues that can be written, sorted by broker: those whose broker has a master.
+    pub(crate) fn publish_queues(&self) -> &Arc<[MessageQueue]> {
+        &self.publish
+    }
+
+    /// The address to send to for the queue at this place of [`publish_queues`](Self::publish_queues).
+    pub(crate) fn publish_address(&self, index: usize) -> Option<&Arc<str>> {
+        self.publish_addresses.get(index)
+    }
+
+    /// The queues that can be read, sorted by broker.
+    pub(crate) fn subscribe_queues(&self) -> &Arc<[MessageQueue]> {
+        &self.subscribe
+    }
+
+    /// Whether the topic does not exist yet and will be created by the first send.
+    pub(crate) fn is_derived(&self) -> bool {
+        self.derived
+    }
+
+    fn is_empty(&self) -> bool {
+        self.publish.is_empty() && self.subscribe.is_empty()
+    }
+}
+
+/// `broker:queues;broker:queues`; what cannot be read is left out.
+fn ordered_queues(conf: Option<&str>) -> impl Iterator<Item = (&str, i32)> {
+    conf.unwrap_or_default().split(';').filter_map(|part| {
+        let (broker, count) = part.split_once(':')?;
+        Some((broker.trim(), count.trim().parse().ok()?))
+    })
+}
+
+/// Addresses by broker name and broker id.
+type Brokers = HashMap<String, BTreeMap<i64, Arc<str>>>;
+
+/// All routes of one client.
+#[derive(Debug, Default)]
+pub(super) struct Routes {
+    topics: RwLock<HashMap<String, Arc<TopicRoute>>>,
+    brokers: RwLock<Arc<Brokers>>,
+    /// Topics that did not exist when last asked for, and until when that is believed.
+    missing: Mutex<HashMap<String, Instant>>,
+    /// Questions that are being asked: who wants to know the same waits for the same answer.
+    asking: Mutex<HashMap<String, Asking>>,
+}
+
+type Asking = watch::Receiver<Option<Result<Arc<TopicRoute>>>>;
+
+impl Routes {
+    pub(super) fn known(&self, topic: &str) -> Option<Arc<TopicRoute>> {
+        read(&self.topics).get(topic).map(Arc::clone)
+    }
+
+    pub(super) fn known_topics(&self) -> Vec<String> {
+        read(&self.topics).keys().cloned().collect()
+    }
+
+    /// Fails if the topic did not exist a moment ago.
+    pub(super) fn check_missing(&self, topic: &str) -> Result<()> {
+        let mut missing = lock(&self.missing);
+        match missing.get(topic) {
+            Some(until) if *until > Instant::now() => Err(not_found(topic)),
+            Some(_) => {
+                missing.remove(topic);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn note_missing(&self, topic: &str) {
+        let now = Instant::now();
+        let mut missing = lock(&self.missing);
+        missing.retain(|_, until| *until > now);
+        missing.insert(topic.to_owned(), now + MISSING);
+    }
+
+    /// Takes over what a name server said. An answer without a queue does not replace one with queues: a name server
+    /// that has just started knows less than this client. Gives the route that now holds, and whether it changed.
+    fn install(&self, topic: &str, route: TopicRoute) -> (Arc<TopicRoute>, bool) {
+        let installed = {
+            let mut topics = write(&self.topics);
+            match topics.get(topic) {
+                Some(known) if route.is_empty() && !known.is_empty() => return (Arc::clone(known), false),
+                Some(known) if known.data == route.data && known.derived == route.derived => {
+                    return (Arc::clone(known), false);
+                }
+                _ => {
+                    let route = Arc::new(route);
+                    topics.insert(topic.to_owned(), Arc::clone(&route));
+                    route
+                }
+            }
+        };
+        lock(&self.missing).remove(topic);
+        self.rebuild_brokers();
+        (installed, true)
+    }
+
+    #[cfg(test)]
+    pub(super) fn learn(&self, topic: &str, data: TopicRouteData) {
+        self.install(topic, TopicRoute::new(topic, data, false));
+    }
+
+    /// Brokers that are in no route any more are forgotten with it.
+    fn rebuild_brokers(&self) {
+        let mut brokers = Brokers::new();
+        for route in read(&self.topics).values() {
+            for broker in &route.data.broker_datas {
+                let addresses = brokers.entry(broker.broker_name.clone()).or_default();
+                for (id, address) in &broker.broker_addrs {
+                    addresses.insert(*id, address.as_str().into());
+                }
+            }
+        }
+        *write(&self.brokers) = Arc::new(brokers);
+    }
+
+    fn brokers(&self) -> Arc<Brokers> {
+        Arc::clone(&read(&self.brokers))
+    }
+
+    pub(super) fn broker_addr(&self, name: &str, id: i64) -> Option<Arc<str>> {
+        self.brokers().get(name)?.get(&id).map(Arc::clone)
+    }
+
+    pub(super) fn broker_addr_for_read(&self, name: &str, id: i64) -> Option<Arc<str>> {
+        let brokers = self.brokers();
+        let addresses = brokers.get(name)?;
+        let exact = addresses.get(&id);
+        let next_slave = || {
+            (id != MASTER_ID)
+                .then(|| addresses.get(&id.saturating_add(1)))
+                .flatten()
+        };
+        exact
+            .or_else(next_slave)
+            .or_else(|| addresses.values().next())
+            .map(Arc::clone)
+    }
+
+    /// All addresses; those of slaves only if wanted.
+    pub(super) fn broker_addrs(&self, slaves: bool) -> Vec<Arc<str>> {
+        let brokers = self.brokers();
+        let all = brokers.values().flatten();
+        let mut addresses: Vec<_> = all
+            .filter(|(id, _)| slaves || **id == MASTER_ID)
+            .map(|(_, address)| Arc::clone(address))
+            .collect();
+        addresses.sort();
+        addresses.dedup();
+        addresses
+    }
+
+    pub(super) fn is_broker(&self, address: &str) -> bool {
+        let brokers = self.brokers();
+        let mut all = brokers.values().flat_map(BTreeMap::values);
+        all.any(|known| &**known == address)
+    }
+}
+
+fn not_found(topic: &str) -> Error {
+    Error::new(
+        ErrorKind::TopicNotFound,
+        format!(
+            "topic {topic}: no broker has it, as the name server says; create it, check its name, or let brokers \
+             create topics (autoCreateTopicEnable)"
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests;
