@@ -20,8 +20,8 @@
 //! An unknown key is an error that names its path and the closest known key, and so is a key that Spring knows
 //! and this version does not implement: no accepted key is without effect.
 //!
-//! In the table `*` is the name of a binding, and where a key may stand at several places the last one goes first. A
-//! time is milliseconds or a number with a unit: `500ms`, `5s`, `1m`.
+//! In the table `*` is the name of a binding, and where a key may stand at several places the last one goes first. The
+//! units of a time are `us`, `ms`, `s`, `m`, `h` and `d`.
 //!
 #![doc = include_str!("config/keys.md")]
 
@@ -302,8 +302,11 @@ impl RocketMqProperties<'_> {
     /// What concerns the cluster as a whole.
     #[must_use]
     pub fn binder(&self) -> RocketMqBinderProperties {
+        let settings = self.settings;
         RocketMqBinderProperties {
-            name_servers: self.settings.list(&keys::NAME_SERVER),
+            name_servers: settings.list(&keys::NAME_SERVER),
+            heartbeat_broker_interval: settings.duration(&keys::HEARTBEAT_INTERVAL, ""),
+            poll_name_server_interval: settings.duration(&keys::POLL_NAME_SERVER_INTERVAL, ""),
         }
     }
 
@@ -323,7 +326,7 @@ impl RocketMqProperties<'_> {
             pull_threshold_for_queue: settings.count(&keys::PULL_THRESHOLD_FOR_QUEUE, binding),
             pull_threshold_size_for_queue: settings.count(&keys::PULL_THRESHOLD_SIZE_FOR_QUEUE, binding),
             consume_max_span: settings.count(&keys::CONSUME_MAX_SPAN, binding),
-            pull_time_delay_mills_when_exception: settings.duration(&keys::PULL_DELAY_ON_ERROR, binding),
+            consume_timeout: settings.duration(&keys::CONSUME_TIMEOUT, binding),
             persist_consumer_offset_interval: settings.duration(&keys::PERSIST_OFFSET_INTERVAL, binding),
             max_reconsume_times: match settings.integer(&keys::MAX_RECONSUME_TIMES, binding) {
                 times if times < 0 => 16,

@@ -35,7 +35,28 @@ pub(crate) fn alone(settings: &Settings, errors: &[ConfigError]) -> Vec<ConfigEr
         .collect();
     let mut errors = missing_groups(settings, &inputs);
     errors.extend(inconsistent(settings, &inputs));
+    errors.extend(settings.names().filter_map(|name| small_cache(settings, name)));
     errors
+}
+
+/// A cache that cannot hold what one pull asks for.
+fn small_cache(settings: &Settings, binding: &str) -> Option<ConfigError> {
+    let cache = settings.count(&keys::PULL_THRESHOLD_FOR_QUEUE, binding);
+    let batch = settings.count(&keys::PULL_BATCH_SIZE, binding);
+    let set = settings
+        .set(&keys::PULL_THRESHOLD_FOR_QUEUE, binding)
+        .or_else(|| settings.set(&keys::PULL_BATCH_SIZE, binding))?;
+    (cache < batch).then(|| {
+        ConfigError::new(
+            Kind::InvalidValue,
+            &set.written,
+            set.origin.clone(),
+            format!(
+                "binding `{binding}` has pull-threshold-for-queue {cache} and pull-batch-size {batch}; the first must \
+                 not be less than the second"
+            ),
+        )
+    })
 }
 
 /// Checks against the functions that exist.

@@ -135,8 +135,14 @@ macro_rules! keys {
     };
 }
 
-const MILLISECOND: Kind = Kind::Duration { min_millis: 1 };
-const ANY_DURATION: Kind = Kind::Duration { min_millis: 0 };
+const MILLISECOND: Kind = Kind::Duration {
+    min_millis: 1,
+    unit: "ms",
+};
+const ANY_DURATION: Kind = Kind::Duration {
+    min_millis: 0,
+    unit: "ms",
+};
 
 /// One of `words` and nothing else.
 const fn one_of(words: &'static [&'static str]) -> Kind {
@@ -170,7 +176,7 @@ keys! {
     BINDER = Binding, "binder", one_of(&["rocketmq"]), None;
 
     /// Messages handled at the same time.
-    CONCURRENCY = Consumer, "concurrency", Kind::Integer { min: 1, max: 100_000 }, Some("20");
+    CONCURRENCY = Consumer, "concurrency", Kind::Integer { min: 1, max: 10_000 }, Some("20");
     /// Attempts inside this process, the first included; 1 leaves retry to the broker.
     MAX_ATTEMPTS = Consumer, "max-attempts", Kind::Integer { min: 1, max: 1_000 }, Some("1");
     /// First pause between attempts inside this process.
@@ -193,6 +199,11 @@ keys! {
 
     /// Name servers of the cluster, `host:port`, separated by `;` or `,`.
     NAME_SERVER = RocketMqBinder, "name-server", Kind::NameServers, None;
+
+    /// Between two heartbeats to the brokers, which forget a silent client after 120 s.
+    HEARTBEAT_INTERVAL = RocketMqBinder, "heartbeat-broker-interval", MILLISECOND, Some("30s");
+    /// Between two looks at the name server for changed routes.
+    POLL_NAME_SERVER_INTERVAL = RocketMqBinder, "poll-name-server-interval", MILLISECOND, Some("30s");
 
     /// Tags to receive: `*`, or `tagA || tagB`.
     SUBSCRIPTION = RocketMqConsumer, "subscription", Kind::Subscription, Some("*");
@@ -217,10 +228,13 @@ keys! {
         Kind::Integer { min: 1, max: 1024 }, Some("100");
     /// Distance between the first and the last offset held per queue before pulling pauses.
     CONSUME_MAX_SPAN = RocketMqConsumer, "consume-max-span", Kind::Integer { min: 1, max: 65_535 }, Some("2000");
-    /// Pause of a queue after a failed pull.
-    PULL_DELAY_ON_ERROR = RocketMqConsumer, "pull-time-delay-mills-when-exception", MILLISECOND, Some("1s");
+    /// How long a function may take for one message before it is cut off and the delivery counts as failed; a number
+    /// without unit is minutes, as in Java.
+    CONSUME_TIMEOUT = RocketMqConsumer, "push.consume-timeout",
+        Kind::Duration { min_millis: 10, unit: "m" }, Some("15m");
     /// Between two commits of offsets to the broker.
-    PERSIST_OFFSET_INTERVAL = RocketMqBinderOrConsumer, "persist-consumer-offset-interval", MILLISECOND, Some("5s");
+    PERSIST_OFFSET_INTERVAL = RocketMqBinderOrConsumer, "persist-consumer-offset-interval",
+        Kind::Duration { min_millis: 10, unit: "ms" }, Some("5s");
     /// Deliveries after the first before a message is dead-lettered; -1 for 16.
     MAX_RECONSUME_TIMES = RocketMqConsumer, "push.max-reconsume-times",
         Kind::Integer { min: -1, max: 10_000 }, Some("-1");

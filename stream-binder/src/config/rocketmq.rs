@@ -10,6 +10,10 @@ use std::time::Duration;
 pub struct RocketMqBinderProperties {
     /// Addresses of the name servers as `host:port`; empty when none is configured.
     pub name_servers: Vec<String>,
+    /// Between two heartbeats to the brokers; 30 s by default.
+    pub heartbeat_broker_interval: Duration,
+    /// Between two looks at the name server for changed routes; 30 s by default.
+    pub poll_name_server_interval: Duration,
 }
 
 /// `rocketmq.bindings.<name>.consumer.*`.
@@ -30,8 +34,8 @@ pub struct RocketMqConsumerProperties {
     pub pull_threshold_size_for_queue: u32,
     /// Distance between the first and last offset held per queue before pulling pauses; 2000 by default.
     pub consume_max_span: u32,
-    /// Pause of a queue after a failed pull; 1 s by default.
-    pub pull_time_delay_mills_when_exception: Duration,
+    /// How long a function may take for one message before it is cut off; 15 minutes by default.
+    pub consume_timeout: Duration,
     /// Between two commits of offsets to the broker; 5 s by default.
     pub persist_consumer_offset_interval: Duration,
     /// Deliveries after the first before a message is dead-lettered; 16 by default (`-1`), 0 dead-letters at once.

@@ -109,7 +109,8 @@ fn sample(key: &Key) -> String {
         Kind::ContentType => "text/plain".to_owned(),
         Kind::NameServers => "somewhere:9876".to_owned(),
         Kind::Subscription => "tagX||tagY".to_owned(),
-        Kind::Integer { max, .. } => max.to_string(),
+        // Within what the keys have to fulfil together.
+        Kind::Integer { max, .. } => max.min(999).to_string(),
         Kind::Float { max, .. } => max.to_string(),
         Kind::Bool => (key.default != Some("true")).to_string(),
         Kind::Duration { .. } => "1234".to_owned(),
@@ -215,7 +216,7 @@ fn unknown_keys_get_the_best_hint_there_is() {
         (
             "stream.rocketmq.bindings.b.consumer.push.ordrely: true",
             "stream.rocketmq.bindings.b.consumer.push.ordrely",
-            "known here: delay-level-when-next-consume, max-reconsume-times",
+            "known here: consume-timeout, delay-level-when-next-consume, max-reconsume-times",
         ),
         (
             "stream.bindigs: { a-in-0: { group: g, destination: d } }",
@@ -296,12 +297,12 @@ fn wrong_values_say_what_was_expected() {
         (
             "stream.default.consumer.concurrency: [1]",
             ConfigErrorKind::InvalidValue,
-            "a list is not a whole number from 1 to 100000",
+            "a list is not a whole number from 1 to 10000",
         ),
         (
             "stream.default.consumer.concurrency: {}",
             ConfigErrorKind::InvalidValue,
-            "a mapping is not a whole number from 1 to 100000",
+            "a mapping is not a whole number from 1 to 10000",
         ),
         (
             "stream.bindings.a.destination: 'bad topic'",
@@ -627,6 +628,35 @@ fn rocketmq_values_come_from_the_binding_then_the_default_then_the_binder() {
             Duration::from_secs(layers as u64)
         );
     }
+}
+
+#[test]
+fn a_cache_smaller_than_one_pull_is_an_error() {
+    let error = only("stream.rocketmq.bindings.a.consumer.pull-threshold-for-queue: 10");
+    assert_eq!(error.kind(), ConfigErrorKind::InvalidValue);
+    assert!(
+        error
+            .message()
+            .contains("pull-threshold-for-queue 10 and pull-batch-size 32"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_number_without_unit_has_the_unit_of_its_key() {
+    let consumer = |value: &str| {
+        let yaml = format!("stream.rocketmq.default.consumer.push.consume-timeout: {value}");
+        Config::from_yaml(&yaml)
+            .expect("valid")
+            .rocketmq()
+            .consumer("x")
+            .consume_timeout
+    };
+    assert_eq!(consumer("2"), Duration::from_secs(120));
+    assert_eq!(consumer("2 s"), Duration::from_secs(2));
+    let yaml = "stream.rocketmq.default.producer.send-msg-timeout: 1500";
+    let producer = Config::from_yaml(yaml).expect("valid").rocketmq().producer("x");
+    assert_eq!(producer.send_msg_timeout, Duration::from_millis(1500));
 }
 
 #[test]

@@ -29,8 +29,8 @@ pub(crate) enum Kind {
     Float { min: f64, max: f64 },
     /// `true` or `false`.
     Bool,
-    /// Milliseconds, or a number with a unit.
-    Duration { min_millis: u64 },
+    /// A number with a unit, or in `unit` without one.
+    Duration { min_millis: u64, unit: &'static str },
     /// One of some words, in any case.
     Choice {
         words: &'static [&'static str],
@@ -85,7 +85,7 @@ impl Kind {
                 "false" | "no" | "off" => Ok(Value::Bool(false)),
                 _ => Err(self.mismatch(text)),
             },
-            Self::Duration { min_millis } => duration(text)
+            Self::Duration { min_millis, unit } => duration(text, unit)
                 .filter(|value| *value >= Duration::from_millis(min_millis) && *value <= LONGEST)
                 .map(Value::Duration)
                 .ok_or_else(|| self.mismatch(text)),
@@ -122,9 +122,9 @@ impl Kind {
             Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
             Self::Float { min, max } => format!("a number from {min} to {max}"),
             Self::Bool => "true or false".to_owned(),
-            Self::Duration { min_millis } => format!(
-                "a time in milliseconds or with a unit (500ms, 5s, 1m), from {min_millis} ms to 30 days"
-            ),
+            Self::Duration { min_millis, unit } => {
+                format!("a time, a number in {unit} or with a unit, from {min_millis}ms to 30d")
+            }
             Self::Choice { words: [word], .. } => (*word).to_owned(),
             Self::Choice { words, .. } => format!("one of {}", words.join(", ")),
         }
@@ -161,12 +161,16 @@ pub(crate) fn relaxed(name: &str) -> String {
         .collect()
 }
 
-fn duration(text: &str) -> Option<Duration> {
+fn duration(text: &str, default_unit: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().ok()?;
-    match unit.trim_start().to_ascii_lowercase().as_str() {
-        "" | "ms" => Some(Duration::from_millis(number)),
+    let unit = match unit.trim_start() {
+        "" => default_unit.to_owned(),
+        unit => unit.to_ascii_lowercase(),
+    };
+    match unit.as_str() {
+        "ms" => Some(Duration::from_millis(number)),
         "us" => Some(Duration::from_micros(number)),
         "s" => Some(Duration::from_secs(number)),
         "m" => number.checked_mul(60).map(Duration::from_secs),

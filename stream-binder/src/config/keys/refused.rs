@@ -212,8 +212,6 @@ pub(crate) const REFUSED: &[Refused] = &[
     refused(RocketMqBinder, "access-channel", REMOVE),
     refused(RocketMqBinder, "enabled", "remove it"),
     refused(RocketMqBinder, "enable", "remove it"),
-    refused(RocketMqBinder, "poll-name-server-interval", REMOVE),
-    refused(RocketMqBinder, "heartbeat-broker-interval", REMOVE),
     refused(
         RocketMqBinder,
         "vip-channel-enabled",
@@ -265,8 +263,16 @@ pub(crate) const REFUSED: &[Refused] = &[
     refused(RocketMqConsumer, "namespace-v2", REMOVE),
     refused(RocketMqConsumer, "unit-name", ONE_IDENTITY),
     refused(RocketMqConsumer, "access-channel", ONE_IDENTITY),
-    refused(RocketMqConsumer, "poll-name-server-interval", ONE_IDENTITY),
-    refused(RocketMqConsumer, "heartbeat-broker-interval", ONE_IDENTITY),
+    refused(
+        RocketMqConsumer,
+        "poll-name-server-interval",
+        "set it once, at rocketmq.binder",
+    ),
+    refused(
+        RocketMqConsumer,
+        "heartbeat-broker-interval",
+        "set it once, at rocketmq.binder",
+    ),
     refused(
         RocketMqConsumer,
         "vip-channel-enabled",
@@ -289,6 +295,11 @@ pub(crate) const REFUSED: &[Refused] = &[
     ),
     refused(
         RocketMqConsumer,
+        "pull-time-delay-mills-when-exception",
+        "remove it; the pause grows with each failure",
+    ),
+    refused(
+        RocketMqConsumer,
         "allocate-message-queue-strategy",
         "remove it; queues are allocated evenly",
     ),
@@ -307,7 +318,6 @@ pub(crate) const REFUSED: &[Refused] = &[
         "push.suspend-current-queue-time-millis",
         "remove it; it concerns orderly consumers only",
     ),
-    refused(RocketMqConsumer, "push.consume-timeout", REMOVE),
     refused(
         RocketMqConsumer,
         "push.pull-threshold-for-topic",
@@ -384,8 +394,16 @@ pub(crate) const REFUSED: &[Refused] = &[
     refused(RocketMqProducer, "namespace-v2", REMOVE),
     refused(RocketMqProducer, "unit-name", ONE_IDENTITY),
     refused(RocketMqProducer, "access-channel", ONE_IDENTITY),
-    refused(RocketMqProducer, "poll-name-server-interval", ONE_IDENTITY),
-    refused(RocketMqProducer, "heartbeat-broker-interval", ONE_IDENTITY),
+    refused(
+        RocketMqProducer,
+        "poll-name-server-interval",
+        "set it once, at rocketmq.binder",
+    ),
+    refused(
+        RocketMqProducer,
+        "heartbeat-broker-interval",
+        "set it once, at rocketmq.binder",
+    ),
     refused(
         RocketMqProducer,
         "persist-consumer-offset-interval",
