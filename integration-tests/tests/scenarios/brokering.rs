@@ -12,17 +12,16 @@ use integration_tests::{
 };
 use rocketmq_client::protocol::{
     Json, OffsetMessageId, Record, RequestCode,
-    bodies::{ConsumerData, HeartbeatData, SubscriptionData},
     names::{dlq_topic, retry_topic},
     property,
     requests::{
-        ConsumerListByGroup, ConsumerSendMsgBack, HeartBeat, PullMessage, PullStatus, RouteInfo,
-        UnregisterClient, pull_flag,
+        ConsumerListByGroup, ConsumerSendMsgBack, PullMessage, PullStatus, RouteInfo, UnregisterClient,
+        pull_flag,
     },
 };
 use tokio::time::{Instant, timeout};
 
-use crate::raw::{pull, records, send};
+use crate::raw::{first_record, join, pull, records, send};
 
 scenarios![
     a_pull_returns_the_wanted_tags_and_those_of_equal_hash,
@@ -44,50 +43,11 @@ async fn only_broker(target: &Target) -> Result<SocketAddr, Failure> {
         .ok_or_else(|| "no broker".into())
 }
 
-/// Polls queue 0 until it holds a message, and returns the first.
-async fn first_record(broker: SocketAddr, group: &str, topic: &str) -> Result<Record, Failure> {
-    let mut found = None;
-    eventually(&format!("a message in {topic}"), async || {
-        // Before the first message there may be no topic either.
-        if let Ok(pulled) = pull(broker, group, topic, 0, 0, "*").await {
-            found = records(&pulled)?.into_iter().next();
-        }
-        Ok(found.is_some())
-    })
-    .await?;
-    found.ok_or_else(|| "no message".into())
-}
-
-/// A group exists for the broker once a member said that it is there.
-fn heartbeat(client: &str, group: &str, topic: &str) -> Result<HeartBeat, Failure> {
-    let data = HeartbeatData {
-        client_id: client.to_owned(),
-        consumer_data_set: vec![ConsumerData {
-            group_name: group.to_owned(),
-            subscription_data_set: vec![
-                SubscriptionData::by_tags(topic, "*", 1),
-                SubscriptionData::by_tags(&retry_topic(group), "*", 1),
-            ],
-            ..ConsumerData::default()
-        }],
-        ..HeartbeatData::default()
-    };
-    Ok(HeartBeat {
-        body: Bytes::from(serde_json::to_vec(&data)?),
-    })
-}
-
-async fn member(broker: SocketAddr, client: &str, group: &str, topic: &str) -> Result<Connection, Failure> {
-    let mut connection = Connection::open(broker).await?;
-    connection.call(&heartbeat(client, group, topic)?).await?;
-    Ok(connection)
-}
-
 async fn a_pull_returns_the_wanted_tags_and_those_of_equal_hash(target: &Target) -> TestResult {
     let (topic, group) = (target.topic("tags"), target.group("tags"));
     target.create_topic(&topic, 1).await?;
     let broker = only_broker(target).await?;
-    let _member = member(broker, "one", &group, &topic).await?;
+    let _member = join(broker, "one", &group, &topic).await?;
     // "Aa" and "BB" have the same hash; telling them apart is the client's part.
     for tag in ["Aa", "C", "BB", "D", "none"] {
         let tags = [(property::TAGS, tag)];
@@ -146,7 +106,7 @@ async fn a_pull_that_may_wait_is_answered_when_a_message_comes(target: &Target) 
     let (topic, group) = (target.topic("wait"), target.group("wait"));
     target.create_topic(&topic, 1).await?;
     let broker = only_broker(target).await?;
-    let mut member = member(broker, "one", &group, &topic).await?;
+    let mut member = join(broker, "one", &group, &topic).await?;
     let pull = waiting_pull(&group, &topic, Duration::from_secs(9));
     let pulled = member.call(&pull);
     tokio::pin!(pulled);
@@ -169,7 +129,7 @@ async fn a_pull_that_may_wait_is_answered_when_its_time_is_over(target: &Target)
     let (topic, group) = (target.topic("over"), target.group("over"));
     target.create_topic(&topic, 1).await?;
     let broker = only_broker(target).await?;
-    let mut member = member(broker, "one", &group, &topic).await?;
+    let mut member = join(broker, "one", &group, &topic).await?;
     let answer = member
         .call(&waiting_pull(&group, &topic, Duration::from_secs(1)))
         .await?;
@@ -184,7 +144,7 @@ async fn a_pull_outside_the_queue_is_told_where_to_go_on(target: &Target) -> Tes
     let (topic, group) = (target.topic("outside"), target.group("outside"));
     target.create_topic(&topic, 1).await?;
     let broker = only_broker(target).await?;
-    let _member = member(broker, "one", &group, &topic).await?;
+    let _member = join(broker, "one", &group, &topic).await?;
     for _ in 0..3 {
         send(broker, &topic, 0, b"x", &[]).await?;
     }
@@ -229,7 +189,7 @@ async fn a_delayed_message_comes_after_its_delay(target: &Target) -> TestResult 
     let (topic, group) = (target.topic("delayed"), target.group("delayed"));
     target.create_topic(&topic, 1).await?;
     let broker = only_broker(target).await?;
-    let _member = member(broker, "one", &group, &topic).await?;
+    let _member = join(broker, "one", &group, &topic).await?;
     let sent = Instant::now();
     send(
         broker,
@@ -259,7 +219,7 @@ async fn a_message_given_back_comes_again_and_dies_at_the_limit(target: &Target)
     let (topic, group) = (target.topic("back"), target.group("back"));
     target.create_topic(&topic, 1).await?;
     let broker = only_broker(target).await?;
-    let mut member = member(broker, "one", &group, &topic).await?;
+    let mut member = join(broker, "one", &group, &topic).await?;
     let sent = send(
         broker,
         &topic,
@@ -315,8 +275,8 @@ async fn members_of_a_group_hear_of_each_other(target: &Target) -> TestResult {
     let list = ConsumerListByGroup {
         consumer_group: group.clone(),
     };
-    let mut first = member(broker, "first", &group, &topic).await?;
-    let mut second = member(broker, "second", &group, &topic).await?;
+    let mut first = join(broker, "first", &group, &topic).await?;
+    let mut second = join(broker, "second", &group, &topic).await?;
     expect_change(&mut first).await?;
     let Json(members) = first.call(&list).await?;
     let mut ids = members.consumer_id_list;
@@ -333,7 +293,7 @@ async fn members_of_a_group_hear_of_each_other(target: &Target) -> TestResult {
     };
     second.call(&leave).await?;
     expect_change(&mut first).await?;
-    let third = member(broker, "third", &group, &topic).await?;
+    let third = join(broker, "third", &group, &topic).await?;
     expect_change(&mut first).await?;
     drop(third);
     expect_change(&mut first).await?;

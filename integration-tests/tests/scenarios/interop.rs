@@ -9,8 +9,14 @@ use integration_tests::{
     scenarios,
     target::Target,
 };
+use rocketmq_client::protocol::{names::dlq_topic, property};
 
-scenarios![every_client_reads_what_every_client_writes];
+use crate::raw;
+
+scenarios![
+    every_client_reads_what_every_client_writes,
+    a_message_that_a_client_keeps_refusing_comes_again_and_dies_at_the_limit,
+];
 
 /// Everything of a message that must arrive as it was sent.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -170,4 +176,66 @@ fn compare(reader: &str, sent: &[Content], received: BTreeMap<String, Content>) 
         }
     }
     Ok(())
+}
+
+async fn a_message_that_a_client_keeps_refusing_comes_again_and_dies_at_the_limit(
+    target: &Target,
+) -> TestResult {
+    for language in Language::ALL {
+        language.installed()?;
+    }
+    let [java_5, java_4, go] = Language::ALL.map(|language| refuse_to_the_end(target, language));
+    tokio::try_join!(java_5, java_4, go)?;
+    Ok(())
+}
+
+async fn refuse_to_the_end(target: &Target, language: Language) -> TestResult {
+    const LIMIT: u32 = 2;
+    let (topic, group) = (
+        target.topic(&format!("refused-{language:?}")),
+        target.group(&format!("refused-{language:?}")),
+    );
+    target.create_topic(&topic, 1).await?;
+    let broker = target.brokers().await?.first().copied().ok_or("no broker")?;
+    // The broker makes the retry topic for the first member. The Go client looks for its route at its start and then
+    // every 30 s, so it is spared to be that member.
+    raw::join(broker, "first", &group, &topic).await?;
+    let subscription = Subscription {
+        fail: 99,
+        delay_level: 1,
+        max_reconsume_times: LIMIT,
+        ..Subscription::all(&group, &topic)
+    };
+    let mut consumer = PeerConsumer::start(language, target.name_server(), &subscription).await?;
+    let sent = raw::send(
+        broker,
+        &topic,
+        0,
+        b"refused",
+        &[(property::UNIQUE_KEY, "U"), (property::TAGS, "t")],
+    )
+    .await?;
+
+    for reconsume_times in 0..=LIMIT {
+        let delivery = consumer.next().await?;
+        let facts = (
+            delivery.msg_id.as_str(),
+            delivery.body.as_slice(),
+            delivery.tag.as_deref(),
+            delivery.topic.as_str(),
+        );
+        if facts != ("U", b"refused", Some("t"), &topic)
+            || i64::from(delivery.reconsume_times) != i64::from(reconsume_times)
+        {
+            return Err(format!("{language}: delivery {reconsume_times} is {delivery:?}").into());
+        }
+    }
+    let dead = raw::first_record(broker, &group, &dlq_topic(&group)).await?;
+    consumer.shutdown().await?;
+    let origin = dead.properties.get(property::ORIGIN_MESSAGE_ID);
+    if dead.body == "refused" && origin == Some(sent.header.msg_id.as_str()) {
+        Ok(())
+    } else {
+        Err(format!("{language}: dead is {dead:?}").into())
+    }
 }

@@ -3,10 +3,16 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use integration_tests::{Failure, admin::call};
+use integration_tests::{
+    Failure,
+    admin::{Connection, call},
+    scenario::eventually,
+};
 use rocketmq_client::protocol::{
     PropertiesBuf, Record,
-    requests::{PullMessage, PullResult, SendMessageV2, SendResult, pull_flag},
+    bodies::{ConsumerData, HeartbeatData, SubscriptionData},
+    names::retry_topic,
+    requests::{HeartBeat, PullMessage, PullResult, SendMessageV2, SendResult, pull_flag},
 };
 
 /// A send to one queue, as a client would make it.
@@ -79,4 +85,48 @@ pub(crate) async fn pull(
 /// The messages of a pull.
 pub(crate) fn records(pulled: &PullResult) -> Result<Vec<Record>, Failure> {
     Ok(Record::decode_all(pulled.messages.clone())?)
+}
+
+/// Polls queue 0 until it holds a message, and returns the first.
+pub(crate) async fn first_record(broker: SocketAddr, group: &str, topic: &str) -> Result<Record, Failure> {
+    let mut found = None;
+    eventually(&format!("a message in {topic}"), async || {
+        // Before the first message there may be no topic either.
+        if let Ok(pulled) = pull(broker, group, topic, 0, 0, "*").await {
+            found = records(&pulled)?.into_iter().next();
+        }
+        Ok(found.is_some())
+    })
+    .await?;
+    found.ok_or_else(|| "no message".into())
+}
+
+fn heartbeat(client: &str, group: &str, topic: &str) -> Result<HeartBeat, Failure> {
+    let data = HeartbeatData {
+        client_id: client.to_owned(),
+        consumer_data_set: vec![ConsumerData {
+            group_name: group.to_owned(),
+            subscription_data_set: vec![
+                SubscriptionData::by_tags(topic, "*", 1),
+                SubscriptionData::by_tags(&retry_topic(group), "*", 1),
+            ],
+            ..ConsumerData::default()
+        }],
+        ..HeartbeatData::default()
+    };
+    Ok(HeartBeat {
+        body: Bytes::from(serde_json::to_vec(&data)?),
+    })
+}
+
+/// Makes a group known to the broker: it is once a member said that it is there, as long as the connection lasts.
+pub(crate) async fn join(
+    broker: SocketAddr,
+    client: &str,
+    group: &str,
+    topic: &str,
+) -> Result<Connection, Failure> {
+    let mut connection = Connection::open(broker).await?;
+    connection.call(&heartbeat(client, group, topic)?).await?;
+    Ok(connection)
 }
