@@ -99,7 +99,7 @@ fn signature(role: Role, item: &ItemFn) -> syn::Result<()> {
 fn generic_text(role: Role, item: &ItemFn) -> String {
     let name = &item.sig.ident;
     format!(
-        "`{name}` must not be generic: register it by hand, `App::register({role}(\"{name}\", {name}::<..>))`"
+        "`{name}` must not be generic: register it by hand, `App::register(Function::{role}(\"{name}\", {name}::<..>))`"
     )
 }
 

@@ -95,8 +95,7 @@ impl App {
         self
     }
 
-    /// A function by hand; see [`consumer`](crate::consumer), [`function`](crate::function) and
-    /// [`supplier`](crate::supplier).
+    /// A function by hand; see [`Function::consumer`], [`Function::function`] and [`Function::supplier`].
     pub fn register(mut self, function: Function) -> Self {
         self.functions.push(function);
         self

@@ -24,9 +24,7 @@ use crate::{
 /// # use stream_binder::{App, Config, Json, MemoryBinder, Message};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let config = Config::builder()
-/// #     .yaml("spring.cloud.stream.bindings.orders-out-0.destination: orders")
-/// #     .build()?;
+/// # let config = Config::from_yaml("spring.cloud.stream.bindings.orders-out-0.destination: orders")?;
 /// # let app = App::new(config).binder(MemoryBinder::new()).start().await?;
 /// let bridge = app.bridge();
 /// let receipt = bridge.send("orders-out-0", Json(42)).await?;

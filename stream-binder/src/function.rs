@@ -2,8 +2,8 @@
 //!
 //! A function is an async function whose arguments are [extractors](extract) and whose return value says
 //! what is sent and whether the message is done with. An attribute (`#[consumer]`, `#[function]`,
-//! `#[supplier]`) announces it at link time; [`consumer`], [`function`] and [`supplier`] wrap one by hand,
-//! for closures, generic functions and tests.
+//! `#[supplier]`) announces it at link time; [`Function::consumer`], [`Function::function`] and
+//! [`Function::supplier`] wrap one by hand, for closures, generic functions and tests.
 
 pub(crate) mod context;
 pub(crate) mod convert;
@@ -77,6 +77,74 @@ pub(crate) enum Body {
 }
 
 impl Function {
+    /// A consumer by hand: what `#[consumer]` does for a function that it can see.
+    ///
+    /// ```
+    /// use stream_binder::{Function, Text};
+    ///
+    /// let greeter = Function::consumer("greeter", |Text(name): Text| async move { println!("hello {name}") });
+    /// assert_eq!(greeter.name(), "greeter");
+    /// ```
+    pub fn consumer<H, Args>(name: impl Into<Cow<'static, str>>, handler: H) -> Self
+    where
+        H: Handler<Delivery, Args>,
+        H::Output: IntoOutcome,
+    {
+        let handler = Arc::new(handler);
+        let invoke: Invoke = Arc::new(move |delivery, cx| {
+            let handler = Arc::clone(&handler);
+            Box::pin(async move {
+                let returned = handler.call(delivery, cx).await?;
+                returned.into_outcome().map(|()| Output::none())
+            })
+        });
+        Self::new(
+            name,
+            Role::Consumer,
+            Body::Invoke(invoke),
+            requirements::<H, Delivery, Args>(),
+        )
+    }
+
+    /// A function by hand: what `#[function]` does.
+    pub fn function<H, Args>(name: impl Into<Cow<'static, str>>, handler: H) -> Self
+    where
+        H: Handler<Delivery, Args>,
+        H::Output: IntoOutput,
+    {
+        let handler = Arc::new(handler);
+        let invoke: Invoke = Arc::new(move |delivery, cx| {
+            let handler = Arc::clone(&handler);
+            Box::pin(async move { handler.call(delivery, cx).await?.into_output() })
+        });
+        Self::new(
+            name,
+            Role::Function,
+            Body::Invoke(invoke),
+            requirements::<H, Delivery, Args>(),
+        )
+    }
+
+    /// A supplier by hand: what `#[supplier]` does. Its arguments are extractors that need no message:
+    /// [`State`](crate::State) and [`StreamBridge`](crate::StreamBridge).
+    pub fn supplier<H, Args>(name: impl Into<Cow<'static, str>>, handler: H) -> Self
+    where
+        H: Handler<(), Args>,
+        H::Output: IntoOutput,
+    {
+        let handler = Arc::new(handler);
+        let poll: Poll = Arc::new(move |cx| {
+            let handler = Arc::clone(&handler);
+            Box::pin(async move { handler.call(&(), cx).await?.into_output() })
+        });
+        Self::new(
+            name,
+            Role::Supplier,
+            Body::Poll(poll),
+            requirements::<H, (), Args>(),
+        )
+    }
+
     pub(crate) fn new(
         name: impl Into<Cow<'static, str>>,
         role: Role,
@@ -169,74 +237,6 @@ impl fmt::Debug for Function {
             .field("output", &self.output_binding())
             .finish_non_exhaustive()
     }
-}
-
-/// A consumer named `name`, by hand: what `#[consumer]` does for a function that it can see.
-///
-/// ```
-/// use stream_binder::{Text, consumer};
-///
-/// let greeter = consumer("greeter", |Text(name): Text| async move { println!("hello {name}") });
-/// assert_eq!(greeter.name(), "greeter");
-/// ```
-pub fn consumer<H, Args>(name: impl Into<Cow<'static, str>>, handler: H) -> Function
-where
-    H: Handler<Delivery, Args>,
-    H::Output: IntoOutcome,
-{
-    let handler = Arc::new(handler);
-    let invoke: Invoke = Arc::new(move |delivery, cx| {
-        let handler = Arc::clone(&handler);
-        Box::pin(async move {
-            let returned = handler.call(delivery, cx).await?;
-            returned.into_outcome().map(|()| Output::none())
-        })
-    });
-    Function::new(
-        name,
-        Role::Consumer,
-        Body::Invoke(invoke),
-        requirements::<H, Delivery, Args>(),
-    )
-}
-
-/// A function named `name`, by hand: what `#[function]` does.
-pub fn function<H, Args>(name: impl Into<Cow<'static, str>>, handler: H) -> Function
-where
-    H: Handler<Delivery, Args>,
-    H::Output: IntoOutput,
-{
-    let handler = Arc::new(handler);
-    let invoke: Invoke = Arc::new(move |delivery, cx| {
-        let handler = Arc::clone(&handler);
-        Box::pin(async move { handler.call(delivery, cx).await?.into_output() })
-    });
-    Function::new(
-        name,
-        Role::Function,
-        Body::Invoke(invoke),
-        requirements::<H, Delivery, Args>(),
-    )
-}
-
-/// A supplier named `name`, by hand: what `#[supplier]` does. Its arguments are extractors that need no
-/// message: [`State`](crate::State) and [`StreamBridge`](crate::StreamBridge).
-pub fn supplier<H, Args>(name: impl Into<Cow<'static, str>>, handler: H) -> Function
-where
-    H: Handler<(), Args>,
-    H::Output: IntoOutput,
-{
-    let handler = Arc::new(handler);
-    let poll: Poll = Arc::new(move |cx| {
-        let handler = Arc::clone(&handler);
-        Box::pin(async move { handler.call(&(), cx).await?.into_output() })
-    });
-    Function::new(
-        name,
-        Role::Supplier,
-        Body::Poll(poll),
-        requirements::<H, (), Args>(),
-    )
 }
 
 fn requirements<H, S, Args>() -> Requirements

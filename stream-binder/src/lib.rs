@@ -31,14 +31,12 @@ pub use config::Config;
 pub use delivery::{Delivery, DeliveryBuilder, Meta};
 pub use failure::{BoxError, Failure, Outcome, RetryDelay, Settlement};
 pub use function::{
-    BoxFuture, Function, Role, consumer,
+    BoxFuture, Function, Role,
     context::{Context, Requirements},
     convert::DecodeError,
     extract::{FromContext, FromDelivery, Header, Json, MissingState, Payload, State, Text, TypedHeader},
-    function,
     handler::{Argument, Handler, Source},
     output::{IntoMessage, IntoOutcome, IntoOutput, Output},
-    supplier,
 };
 pub use headers::{HeaderError, Headers, names};
 pub use memory::{MemoryBinder, MemoryBinderBuilder, StoredMessage};

@@ -45,15 +45,15 @@ const MAX_TOPICS: usize = 65_536;
 /// An in-memory [`Binder`]. Clones share their topics.
 ///
 /// ```
-/// use stream_binder::{App, Config, MemoryBinder, Payload, function};
+/// use stream_binder::{App, Config, Function, MemoryBinder, Payload};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let config = Config::builder()
-///     .yaml("spring.cloud.stream.bindings: {square-in-0: {destination: num, group: g}, square-out-0: {destination: square}}")
-///     .build()?;
+/// let config = Config::from_yaml(
+///     "spring.cloud.stream.bindings: {square-in-0: {destination: num, group: g}, square-out-0: {destination: square}}",
+/// )?;
 /// let binder = MemoryBinder::new();
-/// let square = function("square", |Payload(n): Payload<i64>| async move { n * n });
+/// let square = Function::function("square", |Payload(n): Payload<i64>| async move { n * n });
 /// let app = App::new(config).binder(binder.clone()).register(square).start().await?;
 ///
 /// app.bridge().to_topic("num").send(7_i64).await?;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use stream_binder::{
-    App, Config, Failure, Json, MemoryBinder, Message, Meta, Outcome, Payload, Role, State, StreamBridge,
-    Text, consumer, function, supplier,
+    App, Config, Failure, Function, Json, MemoryBinder, Message, Meta, Outcome, Payload, Role, State,
+    StreamBridge, Text, consumer, function, supplier,
 };
 
 #[derive(Clone)]
@@ -112,7 +112,7 @@ async fn an_unbound_annotated_function_says_where_it_is_written() {
 #[tokio::test]
 async fn an_annotated_function_can_be_called() {
     assert_eq!(square(Payload(7)).await, Json(49));
-    assert_eq!(function("square", square).role(), Role::Function);
+    assert_eq!(Function::function("square", square).role(), Role::Function);
     nothing().await;
     assert!(r#type().await.is_ack());
 }

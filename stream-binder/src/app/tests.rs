@@ -15,8 +15,7 @@ use tokio::{
 use super::*;
 use crate::{
     BindError, ConsumerBinding, Failure, Header, Headers, Json, MemoryBinder, Message, Meta, Outbound,
-    Payload, ProducerBinding, SendErrorKind, State, StreamBridge, Text, TypedHeader, consumer, function,
-    supplier,
+    Payload, ProducerBinding, SendErrorKind, State, StreamBridge, Text, TypedHeader,
 };
 
 mod doubles;
@@ -55,7 +54,7 @@ fn bodies(binder: &MemoryBinder, topic: &str) -> Vec<Bytes> {
 }
 
 fn square() -> Function {
-    function("square", |Payload(n): Payload<i64>| async move { Json(n * n) })
+    Function::function("square", |Payload(n): Payload<i64>| async move { Json(n * n) })
 }
 
 async fn problem(app: App) -> (StartProblemKind, String) {
@@ -131,7 +130,7 @@ async fn a_payload_that_does_not_decode_goes_to_the_dead_letters_and_the_next_on
 async fn a_panic_is_a_failed_delivery_and_is_retried() {
     let calls = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&calls);
-    let (app, binder) = consuming(consumer("fragile", move |Text(_): Text| {
+    let (app, binder) = consuming(Function::consumer("fragile", move |Text(_): Text| {
         let call = counter.fetch_add(1, Ordering::SeqCst);
         async move { assert!(call > 0, "the first call fails") }
     }));
@@ -154,7 +153,7 @@ async fn local_attempts_come_before_the_binders_retry() {
           group: g
           consumer: {max-attempts: 3, back-off-initial-interval: 100ms, back-off-multiplier: 3}
     ");
-    let app = app.register(consumer("stubborn", move |meta: Meta| {
+    let app = app.register(Function::consumer("stubborn", move |meta: Meta| {
         seen.lock()
             .unwrap()
             .push((meta.attempt(), meta.local_attempt(), start.elapsed().as_millis()));
@@ -212,7 +211,7 @@ async fn extractors_come_in_any_order_and_number() {
             sender.send(line).await.map_err(Failure::retry)
         }
     };
-    let (app, _binder) = consuming(consumer("many", handler));
+    let (app, _binder) = consuming(Function::consumer("many", handler));
     let app = app.state("hello").start().await.unwrap();
     let message = Message::json(&42).unwrap().tag("t").header("price", "7");
     app.bridge().to_topic("topic").send(message).await.unwrap();
@@ -229,7 +228,7 @@ async fn a_supplier_is_polled_as_configured() {
     ");
     let next = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&next);
-    let ticks = supplier("ticks", move || {
+    let ticks = Function::supplier("ticks", move || {
         let n = counter.fetch_add(1, Ordering::SeqCst);
         async move { u64::try_from(n).unwrap() }
     });
@@ -252,7 +251,7 @@ async fn a_supplier_that_fails_or_panics_is_polled_again() {
     let (app, binder) = app("spring.cloud.stream.bindings.odd-out-0.destination: odd");
     let calls = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&calls);
-    let odd = supplier("odd", move || {
+    let odd = Function::supplier("odd", move || {
         let call = counter.fetch_add(1, Ordering::SeqCst);
         async move {
             assert_ne!(call, 0, "on purpose");
@@ -279,7 +278,7 @@ async fn a_paused_supplier_is_not_polled() {
         spring.cloud.stream.bindings.ticks-out-0: {destination: ticks, producer.auto-startup: false}
     ");
     let app = app
-        .register(supplier("ticks", || async { "tick" }))
+        .register(Function::supplier("ticks", || async { "tick" }))
         .start()
         .await
         .unwrap();
@@ -315,7 +314,7 @@ async fn layers_see_raw_deliveries_and_final_outcomes_the_last_one_outermost() {
             })
         })
     };
-    let (app, binder) = consuming(consumer("strict", |Json(_): Json<u32>| async {}));
+    let (app, binder) = consuming(Function::consumer("strict", |Json(_): Json<u32>| async {}));
     let app = app
         .layer(logging("inner"))
         .layer(logging("outer"))
@@ -339,7 +338,7 @@ async fn layers_see_raw_deliveries_and_final_outcomes_the_last_one_outermost() {
 async fn the_timeout_layer_cuts_a_slow_handler_off_and_asks_for_a_retry() {
     let calls = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&calls);
-    let (app, binder) = consuming(consumer("slow", move || {
+    let (app, binder) = consuming(Function::consumer("slow", move || {
         let call = counter.fetch_add(1, Ordering::SeqCst);
         async move {
             if call == 0 {
@@ -365,7 +364,7 @@ async fn a_shutdown_waits_for_handlers_up_to_its_bound_and_reports_the_rest() {
     let (app, _binder) = app("
         spring.cloud.stream: {shutdown-timeout: 5s, bindings.stuck-in-0: {destination: topic, group: g}}
     ");
-    let app = app.register(consumer("stuck", move |Text(text): Text| {
+    let app = app.register(Function::consumer("stuck", move |Text(text): Text| {
         let signal = Arc::clone(&signal);
         async move {
             signal.notify_one();
@@ -451,7 +450,11 @@ async fn an_unknown_function_is_named_with_the_nearest_one() {
 #[tokio::test]
 async fn several_functions_without_a_definition_are_listed() {
     let (app, _binder) = app("spring.application.name: x");
-    let (kind, text) = problem(app.register(square()).register(consumer("print", || async {}))).await;
+    let (kind, text) = problem(
+        app.register(square())
+            .register(Function::consumer("print", || async {})),
+    )
+    .await;
     assert_eq!(kind, StartProblemKind::AmbiguousDefinition);
     assert!(
         text.ends_with("choose with `spring.cloud.function.definition: print;square`"),
@@ -471,7 +474,7 @@ async fn a_function_named_twice_in_the_definition_is_refused() {
 async fn a_missing_state_names_the_function_and_the_type() {
     #[derive(Clone)]
     struct Db;
-    let (app, _binder) = consuming(consumer("orders", |State(_): State<Db>| async {}));
+    let (app, _binder) = consuming(Function::consumer("orders", |State(_): State<Db>| async {}));
     let (kind, text) = problem(app).await;
     assert_eq!(kind, StartProblemKind::MissingState);
     assert!(text.starts_with("consumer `orders` takes `State<"), "{text}");
@@ -492,7 +495,7 @@ async fn two_functions_of_one_name_or_one_binding_are_refused() {
         spring.cloud.function.definition: square;print
         spring.cloud.stream.bindings.square-in-0: {destination: num, group: g}
     ");
-    let print = consumer("print", || async {}).binding("square-in-0");
+    let print = Function::consumer("print", || async {}).binding("square-in-0");
     let (kind, text) = problem(second.register(square()).register(print)).await;
     assert_eq!(kind, StartProblemKind::DuplicateBinding);
     assert!(text.contains("are both bound to `square-in-0`"), "{text}");
@@ -523,7 +526,7 @@ async fn a_function_that_exists_but_is_not_in_the_definition_may_stay_configured
     ");
     let app = app
         .register(square())
-        .register(consumer("print", || async {}))
+        .register(Function::consumer("print", || async {}))
         .start()
         .await
         .unwrap();
@@ -535,7 +538,7 @@ async fn a_function_that_exists_but_is_not_in_the_definition_may_stay_configured
 #[tokio::test]
 async fn a_function_without_configuration_needs_a_group() {
     let (app, _binder) = app("spring.application.name: x");
-    let (kind, text) = problem(app.register(consumer("print", || async {}))).await;
+    let (kind, text) = problem(app.register(Function::consumer("print", || async {}))).await;
     assert_eq!(
         kind,
         StartProblemKind::Config(crate::config::ConfigErrorKind::MissingGroup)
@@ -551,7 +554,7 @@ async fn all_mistakes_are_reported_together() {
         spring.cloud.function.definition: square;missing
         spring.cloud.stream.bindings.sqare-out-0.destination: square
     ");
-    let greedy = function(
+    let greedy = Function::function(
         "square",
         |State(_): State<Db>, Payload(n): Payload<i64>| async move { n },
     );

@@ -176,7 +176,7 @@ impl FromDelivery for Headers {
 /// A type that is read from one header.
 ///
 /// ```
-/// use stream_binder::{Header, TypedHeader, consumer};
+/// use stream_binder::{Function, Header, TypedHeader};
 ///
 /// struct Price(u32);
 ///
@@ -189,7 +189,7 @@ impl FromDelivery for Headers {
 ///     const NAME: &'static str = "price";
 /// }
 ///
-/// let orders = consumer("orders", |Header(Price(price)): Header<Price>| async move { println!("{price}") });
+/// let orders = Function::consumer("orders", |Header(Price(price)): Header<Price>| async move { println!("{price}") });
 /// # let _ = orders;
 /// ```
 pub trait TypedHeader: FromStr<Err: Into<BoxError>> {

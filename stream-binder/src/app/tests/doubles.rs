@@ -152,7 +152,8 @@ async fn a_binding_that_fails_unbinds_those_before_it() {
           one-in-0: {destination: a, group: a}
           two-in-0: {destination: b, group: b}
     ";
-    let app = start(yaml, consumer("one", || async {}), binder).register(consumer("two", || async {}));
+    let app = start(yaml, Function::consumer("one", || async {}), binder)
+        .register(Function::consumer("two", || async {}));
     let error = app.start().await.unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -175,7 +176,7 @@ async fn a_supplied_message_is_sent_until_it_is_stored() {
     });
     let calls = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&calls);
-    let ticks = supplier("ticks", move || {
+    let ticks = Function::supplier("ticks", move || {
         let call = counter.fetch_add(1, Ordering::SeqCst);
         async move { (call == 0).then_some("only") }
     });
