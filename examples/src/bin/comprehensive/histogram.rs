@@ -78,7 +78,10 @@ mod tests {
         for value in (0..2_000).chain(large) {
             let (at, top) = (index(value), highest(index(value)));
             assert!(at < BUCKETS);
-            assert!(top >= value && u128::from(top - value) * 32 <= u128::from(value), "{value} in {at} up to {top}");
+            assert!(
+                top >= value && u128::from(top - value) * 32 <= u128::from(value),
+                "{value} in {at} up to {top}"
+            );
         }
         assert_eq!(highest(index(u64::MAX)), u64::MAX);
     }

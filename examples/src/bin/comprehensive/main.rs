@@ -135,7 +135,7 @@ async fn run(arguments: Arguments) -> Result<bool, BoxError> {
         .state(records)
         .state(Arc::clone(&tally))
         .state(console.clone())
-        .layer(CountFailures::new(Arc::clone(&tally), console.clone()));
+        .layer(CountFailures::new(Arc::clone(&tally)));
     let running = app.start().await?;
     until_done(&running, &tally, &console).await?;
     running.shutdown().await;

@@ -20,10 +20,7 @@ use tokio::{
 };
 use tower::{Layer, Service};
 
-use crate::{
-    histogram::Histogram,
-    report::{Console, Summary},
-};
+use crate::{histogram::Histogram, report::Summary};
 
 /// Most records on their way at one time.
 const WINDOW: usize = 1_000;
@@ -145,12 +142,11 @@ impl Tally {
 #[derive(Clone)]
 pub(crate) struct CountFailures {
     tally: Arc<Tally>,
-    console: Console,
 }
 
 impl CountFailures {
-    pub(crate) fn new(tally: Arc<Tally>, console: Console) -> Self {
-        Self { tally, console }
+    pub(crate) fn new(tally: Arc<Tally>) -> Self {
+        Self { tally }
     }
 }
 
@@ -160,7 +156,7 @@ impl Layer<DeliveryHandler> for CountFailures {
     fn layer(&self, inner: DeliveryHandler) -> CountingHandler {
         CountingHandler {
             inner,
-            counter: self.clone(),
+            tally: Arc::clone(&self.tally),
         }
     }
 }
@@ -168,7 +164,7 @@ impl Layer<DeliveryHandler> for CountFailures {
 #[derive(Clone)]
 pub(crate) struct CountingHandler {
     inner: DeliveryHandler,
-    counter: CountFailures,
+    tally: Arc<Tally>,
 }
 
 impl Service<Delivery> for CountingHandler {
@@ -181,7 +177,7 @@ impl Service<Delivery> for CountingHandler {
     }
 
     fn call(&mut self, delivery: Delivery) -> Self::Future {
-        let Self { inner, counter } = self.clone();
+        let Self { inner, tally } = self.clone();
         Box::pin(async move {
             let name = delivery.headers().get("correlationId").map(str::to_owned);
             let last = delivery.meta().is_last_attempt();
@@ -191,11 +187,8 @@ impl Service<Delivery> for CountingHandler {
                 Settlement::Retry(_) => last,
                 _ => false,
             };
-            if let Some(error) = outcome
-                .error()
-                .filter(|_| given_up && counter.tally.failure(name.as_deref()))
-            {
-                counter.console.note(format_args!("dead-lettered: {error}"));
+            if given_up {
+                tally.failure(name.as_deref());
             }
             Ok(outcome)
         })
