@@ -28,7 +28,7 @@ type Wrap = Arc<dyn Fn(DeliveryHandler) -> DeliveryHandler + Send + Sync>;
 /// which of them are bound, separated by `;`. Without it the one function there is gets bound, as in Spring;
 /// where there are several, leaving it out is an error that lists them (Spring binds none and says nothing).
 ///
-/// ```no_run
+/// ```no_run,standalone_crate
 /// use stream_binder::{App, Json, StartError, State, consumer};
 ///
 /// #[derive(Clone)]

@@ -107,7 +107,10 @@ impl Function {
     }
 
     /// A function by hand: what `#[function]` does.
-    #[expect(clippy::self_named_constructors, reason = "named like its role, as its two siblings are")]
+    #[expect(
+        clippy::self_named_constructors,
+        reason = "named like its role, as its two siblings are"
+    )]
     pub fn function<H, Args>(name: impl Into<Cow<'static, str>>, handler: H) -> Self
     where
         H: Handler<Delivery, Args>,
