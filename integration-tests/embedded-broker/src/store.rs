@@ -174,18 +174,6 @@ impl Store {
         }
     }
 
-    /// How many pulls wait in all queues.
-    #[cfg(test)]
-    pub(crate) fn waiting(&self) -> usize {
-        let inner = lock(&self.inner);
-        inner
-            .topics
-            .values()
-            .flat_map(BTreeMap::values)
-            .map(QueueLog::waiting)
-            .sum()
-    }
-
     /// The offsets of one queue; zeros if nothing was ever put there.
     pub(crate) fn range(&self, topic: &str, queue_id: i32) -> QueueRange {
         let inner = lock(&self.inner);
@@ -322,3 +310,6 @@ impl Inner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

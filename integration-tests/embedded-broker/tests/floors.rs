@@ -1,5 +1,7 @@
 //! The broker stands on the wire protocol alone: it must not use the client that it is there to test.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::path::Path;
 
 #[test]

@@ -9,6 +9,9 @@ use rocketmq_client::protocol::{CodecError, Record};
 /// Messages are encoded into chunks of this many bytes; a chunk is freed when its last message has gone.
 const CHUNK_BYTES: usize = 256 * 1024;
 
+/// Below this many entries no room is given back.
+const MIN_ENTRIES: usize = 4096;
+
 /// What a message costs besides its encoded bytes: its entry here and its place in a queue, with room to grow.
 pub(super) const ENTRY_BYTES: usize = 2 * (size_of::<Stored>() + size_of::<u64>());
 
@@ -134,6 +137,10 @@ impl Log {
             let stored = self.entries.pop_front()?;
             self.first += 1;
             self.bytes -= stored.cost();
+            // A log of many small messages must not keep the room for them when it has few large ones.
+            if self.entries.capacity() > MIN_ENTRIES && self.entries.len() < self.entries.capacity() / 4 {
+                self.entries.shrink_to(self.entries.len() * 2);
+            }
             if !buried {
                 return Some(stored);
             }
@@ -156,5 +163,10 @@ impl Log {
 
     pub(super) fn max_physical(&self) -> i64 {
         self.next_physical
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.entries.capacity()
     }
 }

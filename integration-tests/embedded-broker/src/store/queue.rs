@@ -243,7 +243,12 @@ impl QueueLog {
     }
 
     #[cfg(test)]
-    pub(super) fn waiting(&self) -> usize {
-        self.waiting.len()
+    pub(super) fn len(&self) -> usize {
+        self.positions.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.positions.capacity()
     }
 }

@@ -76,11 +76,6 @@ impl Timers {
     fn next(&self) -> Option<Instant> {
         lock(&self.events).first_key_value().map(|(key, _)| key.at)
     }
-
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        lock(&self.events).len()
-    }
 }
 
 /// Lets events happen when their time has come. Runs until it is dropped.

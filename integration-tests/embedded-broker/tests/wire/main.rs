@@ -1,4 +1,15 @@
 //! The broker as clients see it: raw frames over TCP.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod admin;
 mod client;
+mod crash;
+mod groups;
+mod memory;
+mod offsets;
 mod produce_and_consume;
+mod pulls;
+mod retries;
+mod sends;
+mod strangers;
