@@ -5,7 +5,7 @@ use rocketmq_client::protocol::bodies::{LockBatch, MessageQueue, permission};
 use rocketmq_client::protocol::requests::{
     LockQueues, MaxOffset, RouteInfo, SendMessageV1, SendMessageV2, UnlockQueues,
 };
-use rocketmq_client::protocol::{Fields, Frame, JsonBody, Record, Request, RequestCode, ResponseCode};
+use rocketmq_client::protocol::{Fields, Frame, JsonBody, Record, RequestCode, ResponseCode};
 use rocketmq_embedded_broker::EmbeddedBroker;
 
 use crate::client::{Wire, frame_of, message, properties, pull, start};
