@@ -162,7 +162,7 @@ impl ProducerBinding {
 #[non_exhaustive]
 pub struct SendReceipt {
     /// The id that consumers will see.
-    pub message_id: String,
+    pub message_id: Arc<str>,
     /// Topic.
     pub topic: Arc<str>,
     /// Name of the broker that stored it; empty where there is none.
@@ -178,7 +178,7 @@ pub struct SendReceipt {
 impl SendReceipt {
     /// A receipt with status [`SendStatus::Ok`] and an unnamed broker.
     pub fn new(
-        message_id: impl Into<String>,
+        message_id: impl Into<Arc<str>>,
         topic: impl Into<Arc<str>>,
         queue_id: i32,
         queue_offset: i64,

@@ -260,7 +260,7 @@ pub async fn a_message_arrives_as_it_was_sent(target: &dyn Target) -> Verdict {
         .into_iter()
         .collect();
     same("headers, without the system's own", &expected, delivery.headers())?;
-    same("message id", receipt.message_id.as_str(), meta.message_id())?;
+    same("message id", &*receipt.message_id, meta.message_id())?;
     same("topic", bench.topic.as_str(), meta.topic())?;
     same("binding", INPUT, meta.binding())?;
     same("attempt", 1, meta.attempt())?;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    io::Write,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
@@ -120,7 +121,12 @@ impl Topic {
                 room.push(group.reserve().await);
             }
             if let Some(record) = self.store(&mut unsent, &groups, room) {
-                return SendReceipt::new(&*record.message_id, Arc::clone(&self.name), 0, record.offset);
+                return SendReceipt::new(
+                    Arc::clone(&record.message_id),
+                    Arc::clone(&self.name),
+                    0,
+                    record.offset,
+                );
             }
             // A group joined meanwhile, for which there is no reservation yet.
         }
@@ -138,7 +144,7 @@ impl Topic {
             return None;
         }
         let message = unsent.take()?;
-        let id = Arc::from(format!("{}-{:08X}", self.name, state.next_offset));
+        let id = message_id(&self.name, state.next_offset);
         let record = self.append(&mut state, message, id);
         for (group, room) in expected.iter().zip(room) {
             group.put(Arc::clone(&record), room);
@@ -181,4 +187,15 @@ impl Topic {
         }
         record
     }
+}
+
+/// "<topic>-<offset>", put together without a detour through the heap.
+fn message_id(topic: &str, offset: i64) -> Arc<str> {
+    let mut buffer = [0_u8; 160];
+    let mut rest = &mut buffer[..];
+    // A topic has at most 127 characters, so this fits; were it not so, the id would only be shorter.
+    let _ = write!(rest, "{topic}-{offset:08X}");
+    let left = rest.len();
+    let written = buffer.get(..buffer.len() - left).unwrap_or_default();
+    Arc::from(std::str::from_utf8(written).unwrap_or_default())
 }
