@@ -3,6 +3,7 @@
 pub mod protocol;
 
 mod cluster;
+mod consumer;
 mod error;
 mod message;
 mod sync;
@@ -10,6 +11,10 @@ mod tasks;
 mod transport;
 
 pub use cluster::{Client, ClientBuilder};
+pub use consumer::{
+    AllocateAveragely, AllocateByCircle, AllocateStrategy, BoxError, ConsumeFrom, ConsumerStats, Filter,
+    IntoOutcome, Leased, LeasedStream, Outcome, PushConsumer, PushConsumerBuilder, Retry, ShutdownReport,
+};
 pub use error::{Error, ErrorKind, Persisted, Result};
 pub use message::{Message, MessageView};
 pub use protocol::bodies::MessageQueue;

@@ -1,0 +1,245 @@
+//! What the tasks of one consumer share.
+//!
+//! ```text
+//! rebalance -> owned queues -> one pull loop each -> process queues -> the line -> workers -> handler
+//!                                                        |                           |
+//!                                       commits <- lowest unfinished offset   give-back on failure
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::{Notify, OnceCell, watch};
+use tokio::time::{self, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::assignment::{Assignment, Removed};
+use super::budget::Budget;
+use super::filter::Filter;
+use super::handler::DynHandler;
+use super::member::Member;
+use super::options::Options;
+use super::push::ShutdownReport;
+use super::ready::Ready;
+use super::remote::Remote;
+use super::requeue::Requeue;
+use crate::error::Result;
+use crate::protocol::bodies::MessageQueue;
+use crate::sync::lock;
+use crate::tasks::{Tasks, join_all};
+
+/// How long the last commits and the leave-taking may take.
+pub(super) const FAREWELL: Duration = Duration::from_secs(3);
+
+/// The shared state of one push consumer.
+pub(super) struct Engine {
+    pub(super) group: Arc<str>,
+    pub(super) retry_topic: Arc<str>,
+    /// The user's topics and the retry topic.
+    pub(super) subscriptions: BTreeMap<Arc<str>, Filter>,
+    /// The version of all subscriptions: when the consumer was made, in milliseconds since 1970.
+    pub(super) version: i64,
+    pub(super) options: Options,
+    pub(super) remote: Remote,
+    pub(super) assignment: Mutex<Assignment>,
+    pub(super) ready: Ready,
+    pub(super) budget: Arc<Budget>,
+    pub(super) requeue: Requeue,
+    pub(super) counters: Counters,
+    /// Asks for a rebalance now; requests that come while one runs become one.
+    pub(super) rebalance: Notify,
+    pub(super) paused: watch::Sender<bool>,
+    /// Workers with this number or a higher one end.
+    pub(super) concurrency: AtomicUsize,
+    /// Only one change of the concurrency at a time.
+    pub(super) resizing: Mutex<()>,
+    /// Whether the retry topic has been seen.
+    pub(super) retry_topic_exists: AtomicBool,
+    /// How the shutdown went, once there was one.
+    pub(super) shut_down: OnceCell<ShutdownReport>,
+    /// A dropped consumer gives nothing back any more: what is unfinished comes to somebody else.
+    abandoned: AtomicBool,
+    /// For a message that a broker wants consumed directly.
+    pub(super) direct: OnceLock<DynHandler>,
+    /// Everything that brings messages in.
+    pub(super) intake: Tasks,
+    /// Everything that handles them.
+    pub(super) workers: Tasks,
+    /// Commits and the return of messages that could not be given back.
+    pub(super) upkeep: Tasks,
+}
+
+/// What a consumer counts, from its start on.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) received: AtomicU64,
+    pub(super) acknowledged: AtomicU64,
+    pub(super) retried: AtomicU64,
+    pub(super) rejected: AtomicU64,
+    pub(super) panicked: AtomicU64,
+    pub(super) timed_out: AtomicU64,
+    pub(super) not_given_back: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn add(counter: &AtomicU64, count: usize) {
+        counter.fetch_add(count as u64, Ordering::Relaxed);
+    }
+}
+
+impl Engine {
+    pub(super) fn new(
+        group: Arc<str>,
+        subscriptions: BTreeMap<Arc<str>, Filter>,
+        version: i64,
+        options: Options,
+        remote: Remote,
+        tasks: &Tasks,
+    ) -> Self {
+        Self {
+            retry_topic: crate::protocol::names::retry_topic(&group).into(),
+            group,
+            subscriptions,
+            version,
+            remote,
+            assignment: Mutex::default(),
+            ready: Ready::default(),
+            budget: Budget::new(options.max_cached_bytes),
+            requeue: Requeue::default(),
+            counters: Counters::default(),
+            rebalance: Notify::new(),
+            paused: watch::Sender::new(false),
+            concurrency: AtomicUsize::new(options.concurrency),
+            resizing: Mutex::new(()),
+            retry_topic_exists: AtomicBool::new(false),
+            shut_down: OnceCell::new(),
+            abandoned: AtomicBool::new(false),
+            direct: OnceLock::new(),
+            intake: tasks.child(),
+            workers: tasks.child(),
+            upkeep: tasks.child(),
+            options,
+        }
+    }
+
+    /// Joins the group: finds the brokers of the topics and tells them.
+    pub(super) async fn join(self: &Arc<Self>) -> Result<()> {
+        // Topics that do not exist yet, or that no name server tells of, are asked for again by the rebalance.
+        join_all(self.subscriptions.keys().map(|topic| self.remote.queues(topic))).await;
+        self.remote.join(Arc::new(Member(Arc::clone(self)))).await
+    }
+
+    /// Starts everything but the workers.
+    pub(super) fn run(self: &Arc<Self>) {
+        let engine = Arc::clone(self);
+        self.upkeep
+            .spawn("commit", move |stop| engine.commit_regularly(stop));
+        let engine = Arc::clone(self);
+        self.upkeep.spawn("requeue", move |stop| async move {
+            engine.requeue.run(&engine.ready, &stop).await;
+        });
+        let engine = Arc::clone(self);
+        self.intake
+            .spawn("rebalance", move |stop| engine.rebalance_regularly(stop));
+    }
+
+    /// Whether messages of a topic are wanted by their tag; all of a topic that is not subscribed to.
+    pub(super) fn filter(&self, topic: &str) -> Option<&Filter> {
+        self.subscriptions.get(topic).filter(|filter| !filter.is_all())
+    }
+
+    /// Commits what is due, every so often.
+    pub(super) async fn commit_regularly(self: Arc<Self>, stop: CancellationToken) {
+        let mut tick = time::interval(self.options.commit_interval);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while stop.run_until_cancelled(tick.tick()).await.is_some() {
+            let due = lock(&self.assignment).due();
+            for (queue, offset) in due {
+                if stop
+                    .run_until_cancelled(self.commit(&queue, offset))
+                    .await
+                    .is_none()
+                {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Commits one offset, one-way; one that cannot be sent is repeated by the next tick.
+    async fn commit(&self, queue: &MessageQueue, offset: i64) {
+        match self.remote.commit(queue, offset).await {
+            Ok(()) => debug!(group = %self.group, %queue, offset, "committed"),
+            Err(error) => {
+                lock(&self.assignment).commit_failed(queue, offset);
+                warn!(group = %self.group, %queue, offset, %error, "a commit could not be sent, it is repeated");
+            }
+        }
+    }
+
+    /// Tells brokers how far lost queues were consumed, so that their next owners start there.
+    pub(super) async fn commit_removed(&self, removed: &[Removed]) {
+        for Removed {
+            queue,
+            offset,
+            released,
+        } in removed
+        {
+            info!(group = %self.group, %queue, offset, released, "queue released");
+            if let Some(offset) = offset.filter(|&offset| offset > 0) {
+                self.commit(queue, offset).await;
+            }
+        }
+    }
+
+    /// Commits everything and waits until the brokers have confirmed it. Returns how many queues that failed for.
+    pub(super) async fn commit_finally(&self, limit: Duration) -> usize {
+        let removed = lock(&self.assignment).clear();
+        let commits = removed.into_iter().filter_map(|Removed { queue, offset, .. }| {
+            let offset = offset.filter(|&offset| offset > 0)?;
+            Some(async move {
+                let confirmed = self.remote.commit_confirmed(&queue, offset, limit).await;
+                if let Err(error) = &confirmed {
+                    warn!(
+                        group = %self.group, %queue, offset, %error,
+                        "the last commit is not confirmed, messages handled since the one before may come again"
+                    );
+                }
+                confirmed.is_err()
+            })
+        });
+        let failed = join_all(commits).await;
+        failed.into_iter().filter(|failed| *failed).count()
+    }
+
+    /// Ends without waiting: all tasks are asked to stop, nothing is committed, the group is left in the background.
+    pub(super) fn end_hard(self: &Arc<Self>) {
+        self.abandoned.store(true, Ordering::Relaxed);
+        self.intake.cancel();
+        self.workers.cancel();
+        self.upkeep.cancel();
+        lock(&self.assignment).clear();
+        let engine = Arc::clone(self);
+        // A member that is gone but keeps heartbeating would keep its queues from everybody else.
+        let leave = move |_| async move { engine.remote.leave(FAREWELL).await };
+        self.remote.cluster().tasks().spawn("leave", leave);
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("group", &self.group)
+            .field("subscriptions", &self.subscriptions)
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,43 @@
+//! Consuming messages.
+//!
+//! A [`PushConsumer`] is a member of a group. It shares the queues of its topics with the other members, pulls
+//! messages from its own share, calls the handler with each, and commits how far it got.
+//!
+//! What holds, whatever fails:
+//!
+//! - A message is delivered at least once: the committed offset never passes one that was neither acknowledged nor
+//!   taken back by a broker.
+//! - Memory is bounded: by messages, bytes and span for each queue, and by bytes over all.
+//! - One message never stops its neighbours: a handler that fails, panics or hangs costs one slot for a limited time.
+
+mod allocate;
+mod assignment;
+mod budget;
+mod builder;
+mod engine;
+mod filter;
+mod first_offset;
+mod give_back;
+mod handler;
+mod member;
+mod offsets;
+mod options;
+mod outcome;
+mod process_queue;
+mod pull;
+mod push;
+mod ready;
+mod rebalance;
+mod received;
+mod remote;
+mod requeue;
+mod stream;
+mod worker;
+
+pub use allocate::{AllocateAveragely, AllocateByCircle, AllocateStrategy};
+pub use builder::PushConsumerBuilder;
+pub use filter::Filter;
+pub use first_offset::ConsumeFrom;
+pub use outcome::{BoxError, IntoOutcome, Outcome, Retry};
+pub use push::{ConsumerStats, PushConsumer, ShutdownReport};
+pub use stream::{Leased, LeasedStream};

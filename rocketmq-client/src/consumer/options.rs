@@ -1,0 +1,100 @@
+//! The settings of a push consumer and their defaults, in one place.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::allocate::{AllocateAveragely, AllocateStrategy};
+use super::first_offset::ConsumeFrom;
+use super::process_queue::Limits;
+
+/// See the setters of [`PushConsumerBuilder`](super::PushConsumerBuilder).
+#[derive(Clone, Debug)]
+pub(super) struct Options {
+    pub(super) concurrency: usize,
+    pub(super) consume_from: ConsumeFrom,
+    pub(super) max_reconsume_times: i32,
+    pub(super) pull_batch_size: usize,
+    pub(super) limits: Limits,
+    pub(super) max_cached_bytes: usize,
+    pub(super) consume_timeout: Duration,
+    pub(super) commit_interval: Duration,
+    pub(super) rebalance_interval: Duration,
+    pub(super) shutdown_grace: Duration,
+    pub(super) allocate: Arc<dyn AllocateStrategy>,
+}
+
+/// Above this a worker would be a task that never has anything to do.
+const MAX_CONCURRENCY: usize = 10_000;
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            concurrency: 20,
+            consume_from: ConsumeFrom::Last,
+            max_reconsume_times: 16,
+            pull_batch_size: 32,
+            limits: Limits {
+                messages: 1000,
+                bytes: 100 * 1024 * 1024,
+                span: 2000,
+            },
+            max_cached_bytes: 256 * 1024 * 1024,
+            consume_timeout: Duration::from_secs(15 * 60),
+            commit_interval: Duration::from_secs(5),
+            rebalance_interval: Duration::from_secs(20),
+            shutdown_grace: Duration::from_secs(30),
+            allocate: Arc::new(AllocateAveragely),
+        }
+    }
+}
+
+impl Options {
+    /// What is wrong with them, each with the setter's name.
+    pub(super) fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut range = |name: &str, value: usize, min: usize, max: usize| {
+            if !(min..=max).contains(&value) {
+                faults.push(format!("{name} is {value}, it has to be from {min} to {max}"));
+            }
+        };
+        range("concurrency", self.concurrency, 1, MAX_CONCURRENCY);
+        range("pull_batch_size", self.pull_batch_size, 1, 1024);
+        range(
+            "max_cached_messages_per_queue",
+            self.limits.messages,
+            self.pull_batch_size,
+            65_535,
+        );
+        range(
+            "max_cached_bytes_per_queue",
+            self.limits.bytes,
+            64 * 1024,
+            usize::MAX,
+        );
+        range("max_cached_bytes", self.max_cached_bytes, 64 * 1024, usize::MAX);
+        if !(1..=65_535).contains(&self.limits.span) {
+            faults.push(format!(
+                "max_span is {}, it has to be from 1 to 65535",
+                self.limits.span
+            ));
+        }
+        if self.max_reconsume_times < 0 {
+            faults.push("max_reconsume_times is above 2147483647".into());
+        }
+        for (name, value) in [
+            ("consume_timeout", self.consume_timeout),
+            ("commit_interval", self.commit_interval),
+            ("rebalance_interval", self.rebalance_interval),
+        ] {
+            if value < Duration::from_millis(10) {
+                faults.push(format!("{name} is {value:?}, it has to be at least 10ms"));
+            }
+        }
+        faults
+    }
+}
+
+/// The highest concurrency, for a change at run time.
+pub(super) fn clamp_concurrency(concurrency: usize) -> usize {
+    concurrency.clamp(1, MAX_CONCURRENCY)
+}

@@ -1,0 +1,345 @@
+//! One loop for each owned queue: finds the first offset, then pulls for as long as the queue is owned.
+//!
+//! Protocol source: `DefaultMQPushConsumerImpl#pullMessage`, `RebalancePushImpl#computePullFromWhere`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use super::engine::{Counters, Engine};
+use super::first_offset::{FirstOffset, first_offset};
+use super::process_queue::{ProcessQueue, Wanted};
+use super::received::{Damaged, Received};
+use super::remote::Pull;
+use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::ResponseCode;
+use crate::protocol::bodies::{MASTER_ID, MessageQueue};
+use crate::protocol::requests::{PullResult, PullStatus};
+use crate::sync::lock;
+use crate::transport::{backoff, random};
+
+/// How long a queue that may just have left another member waits before its offset is asked for: the other one commits
+/// when it lets go. Java waits as long.
+const HAND_OVER: Duration = Duration::from_millis(500);
+
+/// The wait after the broker said "flow control" (215). Java: `PULL_TIME_DELAY_MILLS_WHEN_BROKER_FLOW_CONTROL`.
+const FLOW_CONTROL: Duration = Duration::from_millis(20);
+
+/// How often a message that cannot be read is pulled again before it is given up: the damage may be on the way.
+const DAMAGED_TRIES: u32 = 3;
+
+/// Where a queue starts.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Start {
+    /// At the group's offset, or where a group without one starts.
+    Group {
+        /// Other members may be about to let the queue go.
+        shared: bool,
+        /// The queue came up while the group was running.
+        appeared: bool,
+    },
+    /// Here: an operator said so.
+    At(i64),
+}
+
+/// The pull loop of one queue.
+struct Loop {
+    engine: Arc<Engine>,
+    queue: MessageQueue,
+    stop: CancellationToken,
+    process: Arc<ProcessQueue>,
+    /// The next offset to pull.
+    offset: i64,
+    /// The broker to pull from, as the last response suggested.
+    broker_id: i64,
+    /// How large the last response was: what the next one is expected to be.
+    expected: usize,
+    /// Failures in a row.
+    failures: u32,
+    /// How often in a row a message could not be read.
+    damaged: u32,
+}
+
+impl Engine {
+    /// Starts to consume a queue.
+    pub(super) fn spawn_pull(self: &Arc<Self>, queue: MessageQueue, start: Start, stop: CancellationToken) {
+        let engine = Arc::clone(self);
+        self.intake.spawn("pull", move |_| async move {
+            let consume = consume(engine, queue, start, stop.clone());
+            // Every wait in there can be cut off: nothing is received before it is in the process queue.
+            stop.run_until_cancelled(consume).await;
+        });
+    }
+
+    fn process_queue(&self, queue: &MessageQueue, offset: i64) -> Arc<ProcessQueue> {
+        Arc::new(ProcessQueue::new(
+            queue.clone(),
+            offset,
+            self.options.limits,
+            Arc::clone(&self.budget),
+        ))
+    }
+}
+
+async fn consume(engine: Arc<Engine>, queue: MessageQueue, start: Start, stop: CancellationToken) {
+    if let Start::Group { shared: true, .. } = start {
+        sleep(HAND_OVER).await;
+    }
+    let (offset, committed) = match start {
+        Start::At(offset) => (offset, false),
+        Start::Group { appeared, .. } => start_of(&engine, &queue, appeared).await,
+    };
+    let process = engine.process_queue(&queue, offset);
+    let opened = {
+        let mut assignment = lock(&engine.assignment);
+        match start {
+            Start::At(_) => assignment.reopen(&process, offset, &stop),
+            Start::Group { .. } => assignment.open(&process, offset, committed, &stop),
+        }
+    };
+    if !opened {
+        return;
+    }
+    info!(group = %engine.group, %queue, offset, "queue assigned");
+    let mut pulls = Loop {
+        engine,
+        queue,
+        stop,
+        process,
+        offset,
+        broker_id: MASTER_ID,
+        expected: 0,
+        failures: 0,
+        damaged: 0,
+    };
+    while pulls.once().await {}
+}
+
+/// The first offset, and whether the broker has it as the group's. Asks until there is an answer: no answer is no
+/// reason to start anywhere.
+async fn start_of(engine: &Engine, queue: &MessageQueue, appeared: bool) -> (i64, bool) {
+    let mut failures = 0u32;
+    loop {
+        match ask_start_of(engine, queue, appeared).await {
+            Ok(start) => return start,
+            Err(error) => {
+                failures = failures.saturating_add(1);
+                warn!(group = %engine.group, %queue, %error, failures, "the first offset is not known, asking again");
+                sleep(backoff(failures, random())).await;
+            }
+        }
+    }
+}
+
+async fn ask_start_of(engine: &Engine, queue: &MessageQueue, appeared: bool) -> Result<(i64, bool)> {
+    if let Some(offset) = engine.remote.committed_offset(queue).await? {
+        return Ok((offset.max(0), true));
+    }
+    let is_retry_topic = queue.topic == engine.retry_topic;
+    let offset = match first_offset(engine.options.consume_from, is_retry_topic, appeared) {
+        FirstOffset::At(offset) => offset,
+        FirstOffset::Newest => engine.remote.max_offset(queue).await?,
+        FirstOffset::StoredAt(timestamp) => engine.remote.offset_at(queue, timestamp).await?,
+    };
+    Ok((offset.max(0), false))
+}
+
+impl Loop {
+    /// Pulls once. False when the queue was lost.
+    async fn once(&mut self) -> bool {
+        let wanted = Wanted {
+            messages: self.engine.options.pull_batch_size,
+            bytes: self.expected,
+        };
+        // The sender lives as long as the engine.
+        let _ = self.engine.paused.subscribe().wait_for(|paused| !paused).await;
+        self.process.room_for(wanted).await;
+        let reserved = self.engine.budget.reserve(self.expected).await;
+        let commit_offset = lock(&self.engine.assignment).progress_of(&self.queue);
+        let pull = Pull {
+            queue: &self.queue,
+            broker_id: self.broker_id,
+            offset: self.offset,
+            max_messages: self.engine.options.pull_batch_size,
+            commit_offset,
+            version: self.engine.version,
+        };
+        let result = self.engine.remote.pull(pull).await;
+        let kept = match result {
+            Ok(result) => {
+                self.broker_id = result.header.suggest_which_broker_id;
+                self.receive(result).await
+            }
+            Err(error) => {
+                self.expected = 0;
+                self.recover(error).await;
+                true
+            }
+        };
+        drop(reserved);
+        kept
+    }
+
+    async fn receive(&mut self, result: PullResult) -> bool {
+        let next = result.header.next_begin_offset;
+        match result.status {
+            PullStatus::Found => {
+                self.found(result).await;
+                true
+            }
+            PullStatus::OffsetIllegal => self.move_to(next, result.remark).await,
+            // Nothing yet, or nothing that matches.
+            _ => {
+                self.failures = 0;
+                self.expected = 0;
+                self.offset = self.offset.max(next);
+                self.process.seen_up_to(self.offset);
+                true
+            }
+        }
+    }
+
+    async fn found(&mut self, result: PullResult) {
+        let bytes = result.messages.len();
+        self.expected = bytes;
+        let mut received = Received::read(result.messages);
+        // One past the last message of the response, before any is filtered out.
+        let end = received
+            .records
+            .last()
+            .map_or(self.offset, |record| record.queue_offset.saturating_add(1));
+        if let Some(filter) = self.engine.filter(&self.queue.topic) {
+            received.keep(filter);
+        }
+        let new = self.process.put(received.records, bytes);
+        if new > 0 {
+            Counters::add(&self.engine.counters.received, new);
+            self.engine.ready.offer(&self.process);
+        }
+        let before = self.offset;
+        if let Some(damaged) = received.damaged {
+            self.offset = before.max(end);
+            self.process.seen_up_to(self.offset);
+            self.give_up_or_retry(damaged).await;
+            return;
+        }
+        self.damaged = 0;
+        self.offset = before.max(end).max(result.header.next_begin_offset);
+        self.process.seen_up_to(self.offset);
+        if self.offset > before {
+            self.failures = 0;
+            return;
+        }
+        // A broker that answers with nothing new would be asked without end.
+        self.failures = self.failures.saturating_add(1);
+        warn!(
+            group = %self.engine.group, queue = %self.queue, offset = self.offset,
+            "the broker answered with messages before the offset it was asked for, asking again"
+        );
+        sleep(backoff(self.failures, random())).await;
+    }
+
+    /// A message that cannot be read is pulled again a few times, then it becomes a dead letter.
+    async fn give_up_or_retry(&mut self, damaged: Damaged) {
+        self.damaged = self.damaged.saturating_add(1);
+        let Damaged { error, place } = damaged;
+        if self.damaged >= DAMAGED_TRIES {
+            // Only a place inside what was asked for is believed.
+            let place = place.filter(|&(offset, physical)| offset >= self.offset && physical >= 0);
+            if let Some((queue_offset, physical_offset)) = place {
+                let given_up = self
+                    .engine
+                    .remote
+                    .dead_letter(
+                        &self.queue,
+                        physical_offset,
+                        self.engine.options.max_reconsume_times,
+                    )
+                    .await;
+                match given_up {
+                    Ok(()) => {
+                        error!(
+                            group = %self.engine.group, queue = %self.queue, offset = queue_offset, %error,
+                            "a message cannot be read, it is a dead letter now"
+                        );
+                        self.damaged = 0;
+                        self.offset = queue_offset.saturating_add(1);
+                        self.process.seen_up_to(self.offset);
+                        return;
+                    }
+                    Err(refused) => {
+                        warn!(group = %self.engine.group, queue = %self.queue, %refused, "the broker cannot take the message");
+                    }
+                }
+            }
+        }
+        error!(
+            group = %self.engine.group, queue = %self.queue, offset = self.offset, %error, tries = self.damaged,
+            "a message cannot be read, pulling it again"
+        );
+        sleep(backoff(self.damaged, random())).await;
+    }
+
+    /// The broker does not have the offset and says where to go on. False when the queue was lost meanwhile.
+    async fn move_to(&mut self, offset: i64, remark: Option<String>) -> bool {
+        let offset = offset.max(0);
+        warn!(
+            group = %self.engine.group, queue = %self.queue, from = self.offset, to = offset, ?remark,
+            "the broker does not have the offset, going on where it says"
+        );
+        let process = self.engine.process_queue(&self.queue, offset);
+        if !lock(&self.engine.assignment).reopen(&process, offset, &self.stop) {
+            return false;
+        }
+        self.process = process;
+        self.expected = 0;
+        if offset == self.offset {
+            // It refuses the very offset it asks for.
+            self.failures = self.failures.saturating_add(1);
+            sleep(backoff(self.failures, random())).await;
+        }
+        self.offset = offset;
+        true
+    }
+
+    /// Waits as long as the error asks for.
+    async fn recover(&mut self, error: Error) {
+        self.failures = self.failures.saturating_add(1);
+        let (group, queue, failures) = (&self.engine.group, &self.queue, self.failures);
+        let mut wait = backoff(failures, random());
+        match error.response().map(|(code, _)| code) {
+            Some(ResponseCode::FLOW_CONTROL) => {
+                debug!(%group, %queue, "the broker asks for less");
+                // The first one is nothing unusual.
+                wait = if failures == 1 { FLOW_CONTROL } else { wait };
+            }
+            // The broker was restarted, or has not seen the newest heartbeat yet.
+            Some(
+                ResponseCode::SUBSCRIPTION_NOT_EXIST
+                | ResponseCode::SUBSCRIPTION_NOT_LATEST
+                | ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST,
+            ) => {
+                info!(%group, %queue, %error, "the broker does not know the subscription, sending it again");
+                self.engine.remote.heartbeat().await;
+            }
+            _ => {
+                // A line for each doubling: a broker that is away for an hour does not fill a disk.
+                if failures.is_power_of_two() {
+                    warn!(%group, %queue, failures, %error, "a pull failed, trying again");
+                }
+                if error.kind() == ErrorKind::Connect && failures.is_power_of_two() {
+                    // The broker may have come back somewhere else.
+                    self.engine.remote.refresh(&queue.topic).await;
+                }
+                if error.kind() == ErrorKind::Rejected {
+                    // Somebody has to do something about it: asking every second is enough to notice.
+                    wait *= 5;
+                }
+            }
+        }
+        sleep(wait).await;
+    }
+}

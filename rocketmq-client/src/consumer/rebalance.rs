@@ -1,0 +1,165 @@
+//! The division of queues among the members of the group, again and again.
+//!
+//! Every member computes it for itself, so two of them may disagree for a moment: then a queue is consumed twice, or
+//! waits. What is never done on thin ground is giving queues up: an answer that fails, is empty or does not know this
+//! member changes nothing.
+//!
+//! Protocol source: `RebalanceService`, `RebalanceImpl`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::assignment::{Added, Removed};
+use super::engine::Engine;
+use super::pull::Start;
+use crate::protocol::bodies::MessageQueue;
+use crate::sync::lock;
+
+/// The shortest time between two rebalances: a group that comes and goes must not keep everybody busy.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The first wait when something was not settled; it doubles up to the regular interval.
+const UNSETTLED: Duration = Duration::from_millis(500);
+
+/// What became of one topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Division {
+    /// Its queues are divided.
+    Settled,
+    /// Something was not known; it stays as it was.
+    Unsettled,
+}
+
+impl Engine {
+    /// Divides on request and regularly. There is one such task for each consumer, so no two divisions run at a time.
+    pub(super) async fn rebalance_regularly(self: Arc<Self>, stop: CancellationToken) {
+        let mut unsettled = UNSETTLED;
+        loop {
+            let Some(division) = stop.run_until_cancelled(self.rebalance_once()).await else {
+                return;
+            };
+            let regular = self.options.rebalance_interval;
+            let wait = match division {
+                Division::Settled => {
+                    unsettled = UNSETTLED;
+                    regular
+                }
+                Division::Unsettled => {
+                    let wait = unsettled.min(regular);
+                    unsettled = unsettled.saturating_mul(2).min(regular);
+                    wait
+                }
+            };
+            let next = stop.run_until_cancelled(async {
+                sleep(PAUSE.min(wait)).await;
+                tokio::select! {
+                    () = sleep(wait.saturating_sub(PAUSE)) => false,
+                    () = self.rebalance.notified() => true,
+                }
+            });
+            match next.await {
+                // Something has changed: what is not there yet may be there soon.
+                Some(true) => unsettled = UNSETTLED,
+                Some(false) => {}
+                None => return,
+            }
+        }
+    }
+
+    async fn rebalance_once(self: &Arc<Self>) -> Division {
+        let mut all = Division::Settled;
+        for topic in self.subscriptions.keys() {
+            if self.divide_topic(topic).await == Division::Unsettled {
+                all = Division::Unsettled;
+            }
+        }
+        all
+    }
+
+    async fn divide_topic(self: &Arc<Self>, topic: &Arc<str>) -> Division {
+        let mut queues = match self.remote.queues(topic).await {
+            Ok(queues) => queues,
+            Err(error) => {
+                debug!(group = %self.group, %topic, %error, "no route, queues stay as they are");
+                return Division::Unsettled;
+            }
+        };
+        lock(&self.assignment).see(topic, &queues);
+        if queues.is_empty() {
+            // The topic does not exist yet, or a name server has lost it for a moment.
+            debug!(group = %self.group, %topic, "the topic has no queues, assigned ones stay");
+            return Division::Unsettled;
+        }
+        let mut members = match self.remote.members(&queues).await {
+            Ok(members) => members,
+            Err(error) => {
+                warn!(group = %self.group, %topic, %error, "the members of the group are not known, queues stay as they are");
+                self.remote.heartbeat().await;
+                return Division::Unsettled;
+            }
+        };
+        let client_id = self.remote.client_id();
+        if !members.iter().any(|member| member == client_id) {
+            info!(group = %self.group, %topic, "the broker does not list this member yet, queues stay as they are");
+            self.remote.heartbeat().await;
+            return Division::Unsettled;
+        }
+        if *topic == self.retry_topic {
+            self.retry_topic_exists.store(true, Ordering::Relaxed);
+        }
+        queues.sort();
+        // A member that reconnects is listed twice for a moment.
+        members.sort();
+        members.dedup();
+        let target = self.share(&members, &queues);
+        let (added, removed) = {
+            let stop = self.intake.token();
+            lock(&self.assignment).divide(topic, &target, stop)
+        };
+        self.change(topic, members.len(), added, removed);
+        Division::Settled
+    }
+
+    fn share(&self, members: &[String], queues: &[MessageQueue]) -> Vec<MessageQueue> {
+        let mut share = self
+            .options
+            .allocate
+            .allocate(self.remote.client_id(), members, queues);
+        // A strategy of the user's may return anything.
+        share.retain(|queue| queues.binary_search(queue).is_ok());
+        share
+    }
+
+    fn change(self: &Arc<Self>, topic: &str, members: usize, added: Vec<Added>, removed: Vec<Removed>) {
+        if added.is_empty() && removed.is_empty() {
+            return;
+        }
+        info!(
+            group = %self.group, topic, members, added = added.len(), removed = removed.len(),
+            "queues divided"
+        );
+        for Added {
+            queue,
+            stop,
+            appeared,
+        } in added
+        {
+            let start = Start::Group {
+                shared: members > 1,
+                appeared,
+            };
+            self.spawn_pull(queue, start, stop);
+        }
+        if !removed.is_empty() {
+            // Not here: a broker that is slow to take commits must not hold up the next division.
+            let engine = Arc::clone(self);
+            self.upkeep
+                .spawn("commit", |_| async move { engine.commit_removed(&removed).await });
+        }
+    }
+}

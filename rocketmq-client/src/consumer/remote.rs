@@ -1,0 +1,294 @@
+//! What the engine asks of the cluster: each question that a consumer has for a broker, in one place.
+//!
+//! Protocol source: `MQClientAPIImpl`, `RemoteBrokerOffsetStore`, `PullAPIWrapper`.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use crate::cluster::{Cluster, GroupMember};
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::MessageView;
+use crate::protocol::bodies::{MASTER_ID, MessageQueue};
+use crate::protocol::requests::{
+    ConsumerListByGroup, ConsumerSendMsgBack, MaxOffset, PullMessage, PullResult, QueryConsumerOffset,
+    SearchOffset, SendMessageV2, UpdateConsumerOffset, pull_flag,
+};
+use crate::protocol::{Request, ResponseCode};
+use crate::sync::lock;
+use crate::transport::random;
+
+/// How long a broker may hold a pull. Java: `BROKER_SUSPEND_MAX_TIME_MILLIS`.
+const SUSPEND: Duration = Duration::from_secs(15);
+/// How long a pull may take in all. Java: `CONSUMER_TIMEOUT_MILLIS_WHEN_SUSPEND`.
+const PULL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long offsets and give-backs may take. Java: 5 s in `RemoteBrokerOffsetStore` and `sendMessageBack`.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// The shortest time between two heartbeats that failing pulls ask for.
+const HEARTBEAT_PAUSE: Duration = Duration::from_millis(500);
+
+/// The brokers, as one consumer group sees them.
+#[derive(Debug)]
+pub(super) struct Remote {
+    cluster: Arc<Cluster>,
+    group: Arc<str>,
+    last_heartbeat: Mutex<Option<Instant>>,
+}
+
+/// One pull.
+#[derive(Debug)]
+pub(super) struct Pull<'a> {
+    pub(super) queue: &'a MessageQueue,
+    pub(super) broker_id: i64,
+    pub(super) offset: i64,
+    pub(super) max_messages: usize,
+    /// What is consumed of the queue.
+    pub(super) commit_offset: Option<i64>,
+    /// The version of the subscription.
+    pub(super) version: i64,
+}
+
+impl Remote {
+    pub(super) fn new(cluster: Arc<Cluster>, group: Arc<str>) -> Self {
+        Self {
+            cluster,
+            group,
+            last_heartbeat: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
+    }
+
+    pub(super) fn client_id(&self) -> &str {
+        self.cluster.client_id()
+    }
+
+    /// Joins the group on all brokers that are known.
+    pub(super) async fn join(&self, member: Arc<dyn GroupMember>) -> Result<()> {
+        self.cluster.register_consumer(member).await
+    }
+
+    /// Leaves the group on all brokers.
+    pub(super) async fn leave(&self, limit: Duration) {
+        // A broker that does not answer notices by the end of the connection.
+        let _ = timeout(limit, self.cluster.unregister_consumer(&self.group)).await;
+    }
+
+    /// The queues of a topic that can be read; none if the topic does not exist.
+    pub(super) async fn queues(&self, topic: &str) -> Result<Vec<MessageQueue>> {
+        match self.cluster.subscribe_queues(topic).await {
+            Ok(queues) => Ok(queues.to_vec()),
+            Err(error) if error.kind() == ErrorKind::TopicNotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks anew where the queues of a topic are.
+    pub(super) async fn refresh(&self, topic: &str) {
+        // A failure is the next one's who needs the route.
+        let _ = self.cluster.refresh_route(topic).await;
+    }
+
+    /// The members of the group, as one of the brokers of these queues knows them.
+    pub(super) async fn members(&self, queues: &[MessageQueue]) -> Result<Vec<String>> {
+        let mut brokers: Vec<&Arc<str>> = queues.iter().map(|queue| &queue.broker_name).collect();
+        brokers.sort();
+        brokers.dedup();
+        let start = usize::from(random() as u16) % brokers.len().max(1);
+        let request = ConsumerListByGroup {
+            consumer_group: self.group.to_string(),
+        };
+        let mut last = Error::new(
+            ErrorKind::Connect,
+            format!("members of group {}: the topic has no broker", self.group),
+        );
+        for broker in brokers.iter().cycle().skip(start).take(brokers.len()) {
+            match self.ask(broker, MASTER_ID, &request).await {
+                Ok(list) => return Ok(list.0.consumer_id_list),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// What the group has committed of a queue; `None` if nothing.
+    pub(super) async fn committed_offset(&self, queue: &MessageQueue) -> Result<Option<i64>> {
+        let request = QueryConsumerOffset {
+            consumer_group: self.group.to_string(),
+            topic: queue.topic.to_string(),
+            queue_id: queue.queue_id,
+            set_zero_if_not_found: None,
+        };
+        match self.ask(&queue.broker_name, MASTER_ID, &request).await {
+            // Java reads a negative offset as none.
+            Ok(answer) => Ok(Some(answer.offset).filter(|&offset| offset >= 0)),
+            Err(error) if is_code(&error, ResponseCode::QUERY_NOT_FOUND) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// One past the newest message of a queue.
+    pub(super) async fn max_offset(&self, queue: &MessageQueue) -> Result<i64> {
+        let request = MaxOffset {
+            topic: queue.topic.to_string(),
+            queue_id: queue.queue_id,
+        };
+        Ok(self.ask(&queue.broker_name, MASTER_ID, &request).await?.offset)
+    }
+
+    /// The first offset stored at a time (milliseconds since 1970) or later.
+    pub(super) async fn offset_at(&self, queue: &MessageQueue, timestamp: i64) -> Result<i64> {
+        let request = SearchOffset {
+            topic: queue.topic.to_string(),
+            queue_id: queue.queue_id,
+            timestamp,
+            boundary_type: None,
+        };
+        Ok(self.ask(&queue.broker_name, MASTER_ID, &request).await?.offset)
+    }
+
+    /// Messages of a queue. The broker holds the request until there are some.
+    pub(super) async fn pull(&self, pull: Pull<'_>) -> Result<PullResult> {
+        // A slave cannot take offsets. Zero is what a broker without an offset assumes.
+        let commit_offset = pull
+            .commit_offset
+            .filter(|&offset| offset > 0 && pull.broker_id == MASTER_ID);
+        let commit_flag = if commit_offset.is_some() {
+            pull_flag::COMMIT_OFFSET
+        } else {
+            0
+        };
+        let request = PullMessage {
+            consumer_group: self.group.to_string(),
+            topic: pull.queue.topic.to_string(),
+            queue_id: pull.queue.queue_id,
+            queue_offset: pull.offset,
+            max_msg_nums: i32::try_from(pull.max_messages).unwrap_or(i32::MAX),
+            sys_flag: pull_flag::SUSPEND | commit_flag,
+            commit_offset: commit_offset.unwrap_or(0),
+            suspend_timeout_millis: i64::try_from(SUSPEND.as_millis()).unwrap_or(i64::MAX),
+            subscription: None,
+            sub_version: pull.version,
+            expression_type: None,
+            max_msg_bytes: None,
+        };
+        let address = self.address(&pull.queue.broker_name, pull.broker_id)?;
+        self.cluster.call_addr(&address, &request, PULL_TIMEOUT).await
+    }
+
+    /// Commits an offset without waiting for an answer.
+    pub(super) async fn commit(&self, queue: &MessageQueue, offset: i64) -> Result<()> {
+        let address = self.address(&queue.broker_name, MASTER_ID)?;
+        let request = self.commit_request(queue, offset);
+        self.cluster.one_way(&address, &request).await
+    }
+
+    /// Commits an offset and waits until the broker has confirmed it.
+    pub(super) async fn commit_confirmed(
+        &self,
+        queue: &MessageQueue,
+        offset: i64,
+        limit: Duration,
+    ) -> Result<()> {
+        let address = self.address(&queue.broker_name, MASTER_ID)?;
+        let request = self.commit_request(queue, offset);
+        self.cluster.call_addr(&address, &request, limit).await?;
+        Ok(())
+    }
+
+    fn commit_request(&self, queue: &MessageQueue, offset: i64) -> UpdateConsumerOffset {
+        UpdateConsumerOffset {
+            consumer_group: self.group.to_string(),
+            topic: queue.topic.to_string(),
+            queue_id: queue.queue_id,
+            commit_offset: offset,
+        }
+    }
+
+    /// Gives a message back to the broker that stored it.
+    pub(super) async fn send_back(&self, message: &MessageView, request: ConsumerSendMsgBack) -> Result<()> {
+        self.ask(&message.queue().broker_name, MASTER_ID, &request)
+            .await?;
+        Ok(())
+    }
+
+    /// Makes a dead letter of a message that cannot be read, by its place in the broker's log.
+    pub(super) async fn dead_letter(
+        &self,
+        queue: &MessageQueue,
+        physical_offset: i64,
+        max_reconsume_times: i32,
+    ) -> Result<()> {
+        let request = ConsumerSendMsgBack {
+            offset: physical_offset,
+            group: self.group.to_string(),
+            delay_level: -1,
+            origin_msg_id: None,
+            origin_topic: Some(queue.topic.to_string()),
+            unit_mode: Some(false),
+            max_reconsume_times: Some(max_reconsume_times),
+        };
+        self.ask(&queue.broker_name, MASTER_ID, &request).await?;
+        Ok(())
+    }
+
+    /// Sends a copy of a message to the retry topic, if possible to another broker than the one that has just refused
+    /// to take the message back.
+    pub(super) async fn send_copy(&self, from: &MessageQueue, mut copy: SendMessageV2) -> Result<()> {
+        let address = match self.cluster.route(&copy.topic).await {
+            Ok(route) => {
+                let mut queues = route.publish_queues().iter().enumerate();
+                let other = queues
+                    .clone()
+                    .find(|(_, queue)| queue.broker_name != from.broker_name);
+                let chosen = other.or_else(|| queues.next());
+                chosen.and_then(|(index, queue)| {
+                    copy.queue_id = queue.queue_id;
+                    route.publish_address(index).map(Arc::clone)
+                })
+            }
+            Err(_) => None,
+        };
+        let address = match address {
+            Some(address) => address,
+            // The broker creates the retry topic of a group that it knows.
+            None => self.address(&from.broker_name, MASTER_ID)?,
+        };
+        self.cluster.call_addr(&address, &copy, TIMEOUT).await?;
+        Ok(())
+    }
+
+    /// Tells all brokers who is here, unless that was done a moment ago: many pulls may fail for one reason.
+    pub(super) async fn heartbeat(&self) {
+        let now = Instant::now();
+        {
+            let mut last = lock(&self.last_heartbeat);
+            if last.is_some_and(|last| now.duration_since(last) < HEARTBEAT_PAUSE) {
+                return;
+            }
+            *last = Some(now);
+        }
+        self.cluster.heartbeat_now().await;
+    }
+
+    async fn ask<R: Request>(&self, broker: &str, broker_id: i64, request: &R) -> Result<R::Response> {
+        let address = self.address(broker, broker_id)?;
+        self.cluster.call_addr(&address, request, TIMEOUT).await
+    }
+
+    fn address(&self, broker: &str, broker_id: i64) -> Result<Arc<str>> {
+        self.cluster
+            .broker_addr_for_read(broker, broker_id)
+            .ok_or_else(|| {
+                let text = format!("broker {broker} is in no route any more; is it running and registered?");
+                Error::new(ErrorKind::Connect, text).at(broker)
+            })
+    }
+}
+
+fn is_code(error: &Error, code: ResponseCode) -> bool {
+    error.response().is_some_and(|(actual, _)| actual == code)
+}
