@@ -6,6 +6,7 @@ mod cluster;
 mod consumer;
 mod error;
 mod message;
+mod producer;
 mod sync;
 mod tasks;
 mod transport;
@@ -17,5 +18,8 @@ pub use consumer::{
 };
 pub use error::{Error, ErrorKind, Persisted, Result};
 pub use message::{Message, MessageView};
+pub use producer::{
+    Producer, ProducerBuilder, SendBuilder, SendFuture, SendHandle, SendReceipt, SendStatus, WhenFull,
+};
 pub use protocol::bodies::MessageQueue;
 pub use transport::{Call, Reply, RequestStack};

@@ -155,6 +155,7 @@ impl Drop for ClientHandle {
             );
         }
         tasks.cancel();
+        self.cluster.members.clear();
     }
 }
 

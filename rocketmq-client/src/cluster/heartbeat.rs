@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
+use std::{mem, ptr};
 
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,14 @@ struct Groups {
     consumers: HashMap<String, Arc<dyn GroupMember>>,
     /// Several producers may share a group.
     producers: BTreeMap<String, Vec<Arc<dyn ProducerMember>>>,
+}
+
+/// Whether a producer was registered, and whether its group still is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Removed {
+    Unknown,
+    OneOfMany,
+    Last,
 }
 
 impl Members {
@@ -65,6 +74,31 @@ impl Members {
                 member.on_route_changed();
             }
         }
+    }
+
+    fn remove_producer(&self, member: &dyn ProducerMember) -> Removed {
+        let mut groups = lock(&self.groups);
+        let Some(members) = groups.producers.get_mut(member.group()) else {
+            return Removed::Unknown;
+        };
+        let before = members.len();
+        members.retain(|known| !ptr::addr_eq(Arc::as_ptr(known), member));
+        let (gone, last) = (members.len() < before, members.is_empty());
+        if last {
+            groups.producers.remove(member.group());
+        }
+        match (gone, last) {
+            (true, true) => Removed::Last,
+            (true, false) => Removed::OneOfMany,
+            (false, _) => Removed::Unknown,
+        }
+    }
+
+    /// Lets go of everybody. The members hold the cluster that holds them, so somebody has to.
+    pub(super) fn clear(&self) {
+        let groups = mem::take(&mut *lock(&self.groups));
+        // Outside of the lock: dropping a member runs its own code.
+        drop(groups);
     }
 
     /// What the brokers are told; nothing without members. And whether slaves have to hear it too.
@@ -140,24 +174,29 @@ impl Cluster {
         }
     }
 
-    /// Takes a producer off all brokers, if it is the last one of its group.
-    pub(crate) async fn unregister_producer(&self, member: &Arc<dyn ProducerMember>) {
-        let group = member.group().to_owned();
-        let last = {
-            let mut groups = lock(&self.members.groups);
-            let Some(members) = groups.producers.get_mut(&group) else {
-                return;
-            };
-            members.retain(|known| !Arc::ptr_eq(known, member));
-            let last = members.is_empty();
-            if last {
-                groups.producers.remove(&group);
+    /// Takes a producer off all brokers, if it is the last one of its group. Gives whether it was registered.
+    pub(crate) async fn unregister_producer(&self, member: &dyn ProducerMember) -> bool {
+        match self.members.remove_producer(member) {
+            Removed::Last => {
+                self.unregister(Some(member.group().to_owned()), None).await;
+                true
             }
-            last
-        };
-        if last {
-            self.unregister(Some(group), None).await;
+            Removed::OneOfMany => true,
+            Removed::Unknown => false,
         }
+    }
+
+    /// The same without waiting for the brokers.
+    pub(crate) fn forget_producer(self: &Arc<Self>, member: &dyn ProducerMember) {
+        if self.members.remove_producer(member) != Removed::Last {
+            return;
+        }
+        let cluster = Arc::clone(self);
+        let group = member.group().to_owned();
+        self.tasks.spawn("unregister", |stop| async move {
+            let unregister = cluster.unregister(Some(group), None);
+            stop.run_until_cancelled(unregister).await;
+        });
     }
 
     async fn unregister(&self, producer_group: Option<String>, consumer_group: Option<String>) {

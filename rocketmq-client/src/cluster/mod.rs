@@ -61,6 +61,14 @@ impl Cluster {
         &self.tasks
     }
 
+    /// Fails once the client is shut down.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.tasks.token().is_cancelled() {
+            return Err(Error::closed("the client"));
+        }
+        Ok(())
+    }
+
     pub(crate) fn remoting(&self) -> &Remoting {
         &self.remoting
     }

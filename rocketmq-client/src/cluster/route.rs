@@ -6,6 +6,7 @@
 mod refresh;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -15,6 +16,10 @@ use tokio::time::Instant;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::bodies::{MASTER_ID, MessageQueue, TopicRouteData, permission};
 use crate::sync::{lock, read, write};
+use crate::transport::random;
+
+/// How often failing sends may ask for a route again.
+const SOON: Duration = Duration::from_secs(1);
 
 /// For how long it is remembered that a topic does not exist.
 const MISSING: Duration = Duration::from_secs(1);
@@ -29,6 +34,8 @@ pub(crate) struct TopicRoute {
     subscribe: Arc<[MessageQueue]>,
     /// Made from the template topic: the topic itself does not exist yet.
     derived: bool,
+    /// Counts the sends: they take the queues in turn.
+    turn: AtomicUsize,
 }
 
 impl TopicRoute {
@@ -75,6 +82,8 @@ impl TopicRoute {
             publish_addresses,
             subscribe: subscribe.into(),
             derived,
+            // Clients do not all start with the same queue.
+            turn: AtomicUsize::new(usize::from(random() as u16)),
         }
     }
 
@@ -86,6 +95,11 @@ impl TopicRoute {
     /// The address to send to for the queue at this place of [`publish_queues`](Self::publish_queues).
     pub(crate) fn publish_address(&self, index: usize) -> Option<&Arc<str>> {
         self.publish_addresses.get(index)
+    }
+
+    /// The place of the queue whose turn it is.
+    pub(crate) fn next_turn(&self) -> usize {
+        self.turn.fetch_add(1, Ordering::Relaxed) % self.publish.len().max(1)
     }
 
     /// The queues that can be read, sorted by broker.
@@ -121,6 +135,8 @@ pub(super) struct Routes {
     brokers: RwLock<Arc<Brokers>>,
     /// Topics that did not exist when last asked for, and until when that is believed.
     missing: Mutex<HashMap<String, Instant>>,
+    /// When a topic was last asked for because a send failed.
+    asked_soon: Mutex<HashMap<String, Instant>>,
     /// Questions that are being asked: who wants to know the same waits for the same answer.
     asking: Mutex<HashMap<String, Asking>>,
 }
@@ -147,6 +163,18 @@ impl Routes {
             }
             None => Ok(()),
         }
+    }
+
+    /// Whether a failing send may ask for the route again.
+    fn may_ask_soon(&self, topic: &str) -> bool {
+        let now = Instant::now();
+        let mut asked = lock(&self.asked_soon);
+        asked.retain(|_, at| *at + SOON > now);
+        if asked.contains_key(topic) {
+            return false;
+        }
+        asked.insert(topic.to_owned(), now);
+        true
     }
 
     fn note_missing(&self, topic: &str) {

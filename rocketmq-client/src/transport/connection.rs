@@ -377,6 +377,11 @@ impl Shared {
 }
 
 impl InFlight {
+    /// The connection that the request went over.
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
     fn timed_out(&self) -> Error {
         let peer = &self.connection.shared.peer;
         let waited = self.started.elapsed().as_millis();

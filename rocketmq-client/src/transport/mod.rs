@@ -22,7 +22,7 @@ use crate::protocol::HeaderFormat;
 pub(crate) use backoff::{backoff, random};
 pub use call::{Call, Reply, RequestStack};
 pub(crate) use call::{Remoting, layered};
-pub(crate) use connection::{InFlight, Outbound, Started};
+pub(crate) use connection::{Connection, InFlight, Outbound, Started};
 pub(crate) use inbound::{Inbound, ServerRequest};
 pub(crate) use pool::Pool;
 

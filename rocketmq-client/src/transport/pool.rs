@@ -26,6 +26,9 @@ pub(crate) struct Pool {
     inbound: Arc<dyn Inbound>,
     tasks: Tasks,
     started: Instant,
+    /// Until when any peer is suspect, in milliseconds since the pool started: so that the rule, that none is, is cheap
+    /// to know.
+    any_suspect_until: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -63,6 +66,7 @@ impl Pool {
             inbound,
             tasks,
             started: Instant::now(),
+            any_suspect_until: AtomicU64::new(0),
         })
     }
 
@@ -214,10 +218,14 @@ impl Pool {
         let until = self.started.elapsed() + for_how_long;
         let until = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
         self.peer(address).suspect_until.store(until, Ordering::Relaxed);
+        self.any_suspect_until.fetch_max(until, Ordering::Relaxed);
     }
 
     /// Notes that requests to this address go well again.
     pub(crate) fn trust(&self, address: &str) {
+        if self.any_suspect_until.load(Ordering::Relaxed) == 0 {
+            return;
+        }
         if let Some(peer) = read(&self.peers).get(address) {
             if peer.suspect_until.load(Ordering::Relaxed) > 0 {
                 peer.suspect_until.store(0, Ordering::Relaxed);
@@ -227,15 +235,22 @@ impl Pool {
 
     /// Whether another address is to be preferred, if there is one.
     pub(crate) fn is_suspect(&self, address: &str) -> bool {
-        let peers = read(&self.peers);
-        let Some(peer) = peers.get(address) else {
-            return false;
-        };
-        let until = peer.suspect_until.load(Ordering::Relaxed);
-        if until == 0 {
+        let any = self.any_suspect_until.load(Ordering::Relaxed);
+        if any == 0 {
             return false;
         }
-        u128::from(until) > self.started.elapsed().as_millis()
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if any <= now {
+            // If somebody became suspect meanwhile, the time is no longer what was read.
+            let _ = self
+                .any_suspect_until
+                .compare_exchange(any, 0, Ordering::Relaxed, Ordering::Relaxed);
+            return false;
+        }
+        let peers = read(&self.peers);
+        peers
+            .get(address)
+            .is_some_and(|peer| peer.suspect_until.load(Ordering::Relaxed) > now)
     }
 
     /// Forgets peers that are not wanted any more; their connections end with their last request.

@@ -100,6 +100,14 @@ impl Cluster {
         Ok(self.call_name_server(&request).await?.0)
     }
 
+    /// Lets the route be asked for in the background, because a send found it wrong; at most once a second.
+    pub(crate) fn refresh_route_soon(self: &Arc<Self>, topic: &str) {
+        if self.routes.may_ask_soon(topic) {
+            // The answer is taken over by the question itself.
+            let _ = self.ask(topic);
+        }
+    }
+
     /// The route to send by, if it is known: what the fast path of a send asks.
     pub(crate) fn known_publish_route(&self, topic: &str) -> Option<Arc<TopicRoute>> {
         self.routes

@@ -1,0 +1,169 @@
+//! From a message to what goes on the wire: checked, named, compressed; made once for all attempts.
+
+use std::io::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use flate2::Compression as Level;
+use flate2::write::ZlibEncoder;
+use serde::Serialize;
+
+use super::Core;
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::Message;
+use crate::protocol::names::{AUTO_CREATE_TOPIC, RETRY_PREFIX};
+use crate::protocol::{MAX_PROPERTIES_BYTES, SysFlag, java_hash, property};
+
+/// The bits of a body compressed with zlib, as clients write them from 4.9.4 on.
+const ZLIB: i32 = SysFlag::COMPRESSED | 3 << 8;
+
+/// A message ready to be sent, as often as it takes.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) topic: String,
+    pub(super) body: Bytes,
+    pub(super) message_id: String,
+    /// Java's hash of the key that orders messages, if there is one.
+    pub(super) sharding_hash: Option<i32>,
+    properties: String,
+    sys_flag: i32,
+    flag: i32,
+    born_timestamp: i64,
+    reconsume_times: i32,
+    max_reconsume_times: Option<i32>,
+}
+
+/// The header of [`SendMessageV2`](crate::protocol::requests::SendMessageV2), borrowed: nothing is copied but into
+/// the connection's buffer. The names are those of the wire.
+#[derive(Serialize)]
+pub(super) struct SendHeader<'a> {
+    #[serde(rename = "a")]
+    producer_group: &'a str,
+    #[serde(rename = "b")]
+    topic: &'a str,
+    #[serde(rename = "c")]
+    default_topic: &'a str,
+    #[serde(rename = "d")]
+    default_topic_queue_nums: i32,
+    #[serde(rename = "e")]
+    queue_id: i32,
+    #[serde(rename = "f")]
+    sys_flag: i32,
+    #[serde(rename = "g")]
+    born_timestamp: i64,
+    #[serde(rename = "h")]
+    flag: i32,
+    #[serde(rename = "i")]
+    properties: &'a str,
+    #[serde(rename = "j")]
+    reconsume_times: i32,
+    #[serde(rename = "k")]
+    unit_mode: bool,
+    #[serde(rename = "l")]
+    max_reconsume_times: Option<i32>,
+    #[serde(rename = "m")]
+    batch: bool,
+    #[serde(rename = "n")]
+    broker_name: &'a str,
+}
+
+impl Prepared {
+    /// Checks the message, gives it an id, and compresses its body if it is large.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] or [`ErrorKind::TooLarge`] with what cannot be sent and why.
+    pub(super) fn new(message: Message, core: &Core) -> Result<Self> {
+        let options = &core.options;
+        message.check(options.max_message_bytes)?;
+        let Message {
+            topic,
+            body,
+            mut properties,
+            flag,
+            ..
+        } = message;
+        let message_id = match properties.get(property::UNIQUE_KEY) {
+            Some(id) => id.to_owned(),
+            None => {
+                let id = core.cluster.unique_ids().next();
+                properties
+                    .set(property::UNIQUE_KEY, &id)
+                    .map_err(|error| Error::from_encode("message", error))?;
+                id
+            }
+        };
+        let (mut reconsume_times, mut max_reconsume_times) = (0, None);
+        if topic.starts_with(RETRY_PREFIX) {
+            let number = |name| properties.get(name).and_then(|text| text.parse::<i32>().ok());
+            reconsume_times = number(property::RECONSUME_TIME).unwrap_or(0);
+            max_reconsume_times = number(property::MAX_RECONSUME_TIMES);
+        }
+        let sharding_hash = properties.get(property::SHARDING_KEY).map(java_hash);
+        let properties = properties.into_string();
+        if properties.len() > MAX_PROPERTIES_BYTES {
+            return Err(Error::new(
+                ErrorKind::TooLarge,
+                format!(
+                    "message to topic {topic}: its properties have {} bytes, a broker stores {MAX_PROPERTIES_BYTES}; \
+                     put what is large into the body",
+                    properties.len()
+                ),
+            ));
+        }
+        let (body, sys_flag) = match options.compress_from_bytes {
+            Some(from) if body.len() >= from => compress(body, options.compression_level),
+            _ => (body, 0),
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(Self {
+            topic,
+            body,
+            message_id,
+            sharding_hash,
+            properties,
+            sys_flag,
+            flag,
+            born_timestamp: i64::try_from(now.as_millis()).unwrap_or(i64::MAX),
+            reconsume_times,
+            max_reconsume_times,
+        })
+    }
+
+    pub(super) fn header<'a>(
+        &'a self,
+        core: &'a Core,
+        broker_name: &'a str,
+        queue_id: i32,
+    ) -> SendHeader<'a> {
+        SendHeader {
+            producer_group: &core.group,
+            topic: &self.topic,
+            default_topic: AUTO_CREATE_TOPIC,
+            default_topic_queue_nums: core.options.default_topic_queue_nums,
+            queue_id,
+            sys_flag: self.sys_flag,
+            born_timestamp: self.born_timestamp,
+            flag: self.flag,
+            properties: &self.properties,
+            reconsume_times: self.reconsume_times,
+            unit_mode: false,
+            max_reconsume_times: self.max_reconsume_times,
+            batch: false,
+            broker_name,
+        }
+    }
+}
+
+/// The compressed body, unless that is no gain.
+fn compress(body: Bytes, level: u32) -> (Bytes, i32) {
+    let mut encoder = ZlibEncoder::new(Vec::with_capacity(body.len() / 2), Level::new(level));
+    // Writing to memory does not fail; if it did, the body would go as it is.
+    let compressed = encoder.write_all(&body).and_then(|()| encoder.finish());
+    match compressed {
+        Ok(compressed) if compressed.len() < body.len() => (compressed.into(), ZLIB),
+        _ => (body, 0),
+    }
+}
+
+#[cfg(test)]
+mod tests;
