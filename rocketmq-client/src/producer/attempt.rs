@@ -84,9 +84,17 @@ pub(super) enum Fast {
     /// The request is in the buffer of its connection.
     InFlight(InFlight, Attempt),
     /// Something has to be waited for first.
-    NotNow,
-    /// The first attempt has failed.
-    Failed(Attempt, Error),
+    NotNow(Next),
+}
+
+/// What the slow way does first.
+pub(super) enum Next {
+    /// Chooses where to send to.
+    Choose,
+    /// Makes an attempt whose place was chosen already: choosing again would use up another turn.
+    Try(Attempt),
+    /// Sees what follows from an attempt that failed.
+    After(Attempt, Error),
 }
 
 impl Job {
@@ -115,17 +123,17 @@ impl Job {
     /// connected, no layer is installed.
     pub(super) fn start(&mut self) -> Fast {
         if !self.try_enter() {
-            return Fast::NotNow;
+            return Fast::NotNow(Next::Choose);
         }
         let Some(route) = self.core.cluster.known_publish_route(&self.prepared.topic) else {
-            return Fast::NotNow;
+            return Fast::NotNow(Next::Choose);
         };
         // Choosing by a function of the user is left to the slow way, which reports its mistakes.
         if matches!(self.target, Target::Chosen(_)) {
-            return Fast::NotNow;
+            return Fast::NotNow(Next::Choose);
         }
         let Ok(attempt) = self.choose(&route) else {
-            return Fast::NotNow;
+            return Fast::NotNow(Next::Choose);
         };
         let extra = Fields::new();
         let started = self.outbound(&attempt, &extra, |outbound| {
@@ -139,23 +147,26 @@ impl Job {
             }
             Some(Started::Failed(error)) => {
                 self.attempts = 1;
-                Fast::Failed(attempt, error)
+                Fast::NotNow(Next::After(attempt, error))
             }
-            Some(Started::Full) | None => Fast::NotNow,
+            Some(Started::Full) | None => Fast::NotNow(Next::Try(attempt)),
         }
     }
 
     /// Makes attempts until one succeeds or none may follow.
-    pub(super) async fn run(mut self, failed: Option<(Attempt, Error)>) -> Result<SendReceipt> {
+    pub(super) async fn run(mut self, mut next: Next) -> Result<SendReceipt> {
         if self.cost.is_none() {
             self.enter().await?;
         }
-        let mut failed = failed;
         loop {
-            if let Some((attempt, error)) = failed.take() {
-                self.after_failure(&attempt, error).await?;
-            }
-            let attempt = self.next_attempt().await?;
+            let attempt = match next {
+                Next::Try(attempt) => attempt,
+                Next::Choose => self.next_attempt().await?,
+                Next::After(attempt, error) => {
+                    self.after_failure(&attempt, error).await?;
+                    self.next_attempt().await?
+                }
+            };
             self.attempts += 1;
             let extra = Fields::new();
             let core = Arc::clone(&self.core);
@@ -170,7 +181,7 @@ impl Job {
                 .await;
             match answer.and_then(|frame| self.read(&attempt, frame)) {
                 Ok(receipt) => return Ok(receipt),
-                Err(error) => failed = Some((attempt, error)),
+                Err(error) => next = Next::After(attempt, error),
             }
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::attempt::{Attempt, Fast, Job, Target};
+use super::attempt::{Attempt, Fast, Job, Next, Target};
 use super::prepare::Prepared;
 use super::{Core, Producer, SendReceipt};
 use crate::error::{Error, ErrorKind, Persisted, Result};
@@ -191,8 +191,7 @@ impl New {
         }
         Ok(match job.start() {
             Fast::InFlight(in_flight, attempt) => State::InFlight(in_flight, Box::new((job, attempt))),
-            Fast::NotNow => State::Slow(Box::pin(job.run(None))),
-            Fast::Failed(attempt, error) => State::Slow(Box::pin(job.run(Some((attempt, error))))),
+            Fast::NotNow(next) => State::Slow(Box::pin(job.run(next))),
         })
     }
 }
@@ -216,7 +215,7 @@ impl Future for SendFuture {
             drop(in_flight);
             match answer.and_then(|frame| job.read(&attempt, frame)) {
                 Ok(receipt) => return Poll::Ready(Ok(receipt)),
-                Err(error) => self.state = State::Slow(Box::pin(job.run(Some((attempt, error))))),
+                Err(error) => self.state = State::Slow(Box::pin(job.run(Next::After(attempt, error)))),
             }
         }
         match &mut self.state {

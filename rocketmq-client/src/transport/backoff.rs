@@ -16,7 +16,9 @@ pub(crate) fn backoff(failures: u32, random: u64) -> Duration {
 
 /// A random number.
 pub(crate) fn random() -> u64 {
-    uuid::Uuid::new_v4().as_u64_pair().0
+    let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+    // Each half has a few fixed bits where the other one has none.
+    high ^ low
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ fn queues_follow_permissions_masters_and_names() {
 
 #[test]
 fn an_ordered_topic_has_the_queues_its_configuration_says() {
-    let mut data = crate::cluster::testing::route(&[("a", "a:1"), ("b", "b:1")], 8);
+    let mut data = route(&[("a", "a:1"), ("b", "b:1")], 8);
     data.order_topic_conf = Some("b:1;a:2;noise;gone:4".into());
     let route = TopicRoute::new("t", data, false);
     assert_eq!(names(route.publish_queues()), ["t/b/0", "t/a/0", "t/a/1"]);
@@ -70,23 +70,23 @@ fn an_ordered_topic_has_the_queues_its_configuration_says() {
 
 #[test]
 fn a_negative_queue_count_gives_no_queue() {
-    let data = crate::cluster::testing::route(&[("a", "a:1")], -3);
+    let data = route(&[("a", "a:1")], -3);
     assert!(TopicRoute::new("t", data, false).is_empty());
 }
 
 #[test]
 fn an_empty_answer_does_not_replace_a_good_route_and_brokers_go_with_their_last_route() {
     let routes = Routes::default();
-    let good = crate::cluster::testing::route(&[("a", "a:1")], 2);
+    let good = route(&[("a", "a:1")], 2);
     let (_, changed) = routes.install("t", TopicRoute::new("t", good.clone(), false));
     assert!(changed);
-    let (route, changed) = routes.install("t", TopicRoute::new("t", TopicRouteData::default(), false));
+    let (kept, changed) = routes.install("t", TopicRoute::new("t", TopicRouteData::default(), false));
     assert!(!changed);
-    assert_eq!(route.publish_queues().len(), 2);
+    assert_eq!(kept.publish_queues().len(), 2);
     let (_, changed) = routes.install("t", TopicRoute::new("t", good, false));
     assert!(!changed, "the same again");
     assert_eq!(routes.broker_addr("a", 0).as_deref(), Some("a:1"));
-    let moved = crate::cluster::testing::route(&[("b", "b:1")], 2);
+    let moved = route(&[("b", "b:1")], 2);
     routes.install("t", TopicRoute::new("t", moved, false));
     assert_eq!(routes.broker_addr("a", 0), None);
     assert!(routes.is_broker("b:1") && !routes.is_broker("a:1"));
