@@ -5,10 +5,13 @@ use std::{error::Error, fmt, io};
 use crate::{
     binder::BindError,
     config::{ConfigError, ConfigErrorKind, ConfigErrors},
+    failure::ErrorChain,
 };
 
 /// Why an application did not start. Prints every mistake, one per line, each with its place and remedy.
-#[derive(Debug)]
+///
+/// `Debug` prints the same text with its causes, because that is what the user of a program sees whose `main`
+/// returns this error.
 #[non_exhaustive]
 pub enum StartError {
     /// The configuration cannot be read.
@@ -51,6 +54,12 @@ impl fmt::Display for StartError {
             Self::Signal(_) => f.write_str("cannot receive Ctrl-C and SIGTERM"),
             Self::NoBinder => f.write_str("no binder: give one with `App::binder`"),
         }
+    }
+}
+
+impl fmt::Debug for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", ErrorChain(self))
     }
 }
 
