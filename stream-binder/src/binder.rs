@@ -14,6 +14,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+pub use rocketmq_client::Persisted;
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 
 use crate::{
@@ -220,17 +221,6 @@ pub enum SendStatus {
     FlushReplicaTimeout,
     /// Stored on the master; there is no replica.
     ReplicaNotAvailable,
-}
-
-/// Whether a message whose send failed may be stored all the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Persisted {
-    /// Certainly not: sending it again makes no duplicate.
-    No,
-    /// Perhaps: sending it again may make a duplicate.
-    Maybe,
-    /// Certainly.
-    Yes,
 }
 
 /// Why a binder could not send.
