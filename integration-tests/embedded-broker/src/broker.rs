@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rocketmq_client::protocol::names::SCHEDULE_TOPIC;
-use rocketmq_client::protocol::{CodecError, Record, UniqueIds, java_hash, property};
+use rocketmq_client::protocol::{CodecError, OffsetMessageId, Record, UniqueIds, java_hash, property};
 use tokio::time::{self, MissedTickBehavior};
 
 use crate::clock::Clock;
@@ -37,6 +37,8 @@ pub(crate) struct Broker {
     pub(crate) sessions: Sessions,
     pub(crate) unique_ids: UniqueIds,
     any: AtomicU32,
+    /// What the ids of all messages stored here start with.
+    id_prefix: String,
 }
 
 impl Broker {
@@ -63,6 +65,7 @@ impl Broker {
             sessions: Sessions::default(),
             unique_ids: UniqueIds::new(ip, std::process::id(), random),
             any: AtomicU32::new(0),
+            id_prefix: id_prefix(address),
             options,
         }
     }
@@ -106,6 +109,21 @@ impl Broker {
         Ok(appended)
     }
 
+    /// The id of a message, made of where it is stored.
+    pub(crate) fn offset_id(&self, physical_offset: i64) -> String {
+        let mut id = String::with_capacity(self.id_prefix.len() + 16);
+        id.push_str(&self.id_prefix);
+        for shift in (0..16).rev() {
+            let digit = (physical_offset >> (shift * 4)) & 15;
+            id.push(
+                char::from_digit(digit as u32, 16)
+                    .unwrap_or('0')
+                    .to_ascii_uppercase(),
+            );
+        }
+        id
+    }
+
     /// One of `count` queues, each in turn.
     pub(crate) fn any_queue(&self, count: i32) -> Option<i32> {
         let count = u32::try_from(count).ok().filter(|&count| count > 0)?;
@@ -132,6 +150,16 @@ impl Broker {
             .get(group)
             .is_none_or(|config| config.notify_consumer_ids_changed_enable)
     }
+}
+
+fn id_prefix(store_host: SocketAddr) -> String {
+    let first = OffsetMessageId {
+        store_host,
+        physical_offset: 0,
+    };
+    let mut prefix = first.to_string();
+    prefix.truncate(prefix.len().saturating_sub(16));
+    prefix
 }
 
 /// Closes silent connections, again and again, until it is dropped.

@@ -34,9 +34,9 @@ pub(crate) fn name_server() -> Routes {
 /// What the broker serves.
 pub(crate) fn broker() -> Routes {
     Routes::new()
-        .on_raw(RequestCode::SEND_MESSAGE_V2, send::send_v2)
-        .on_raw(RequestCode::SEND_BATCH_MESSAGE, send::send_v2)
-        .on_raw(RequestCode::SEND_MESSAGE, send::send_v1)
+        .on_raw(RequestCode::SEND_MESSAGE_V2, send::send)
+        .on_raw(RequestCode::SEND_BATCH_MESSAGE, send::send)
+        .on_raw(RequestCode::SEND_MESSAGE, send::send)
         .on(back::consumer_send_back)
         .on_raw(RequestCode::PULL_MESSAGE, pull::pull)
         .on_raw(RequestCode::LITE_PULL_MESSAGE, pull::pull)

@@ -289,12 +289,12 @@ impl Store {
 impl Inner {
     /// Lets the oldest messages go until the log is within its limit.
     fn evict(&mut self) {
-        while let Some(oldest) = self.log.pop_if_above_limit() {
-            let queue = self
+        while let Some((topic, queue_id)) = self.log.pop_if_above_limit() {
+            if let Some(queue) = self
                 .topics
-                .get_mut(&oldest.topic)
-                .and_then(|queues| queues.get_mut(&oldest.queue_id));
-            if let Some(queue) = queue {
+                .get_mut(&topic)
+                .and_then(|queues| queues.get_mut(&queue_id))
+            {
                 queue.pop_oldest();
             }
             self.evicted += 1;
@@ -303,7 +303,7 @@ impl Inner {
                 tracing::warn!(
                     evicted = self.evicted,
                     bytes = self.log.bytes(),
-                    topic = &*oldest.topic,
+                    topic = &*topic,
                     "the memory limit is reached, the oldest messages go"
                 );
             }

@@ -5,6 +5,7 @@
 //! Java writes `null` members not at all and everything else by `toString`; so does this module.
 //! Protocol source: `RemotingCommand#makeCustomHeaderToNet`, `RocketMQSerializable`.
 
+mod binary;
 mod json;
 mod read;
 mod write;

@@ -140,6 +140,12 @@ impl Properties {
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
+
+    /// The bytes of the property string.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
 }
 
 impl fmt::Debug for Properties {

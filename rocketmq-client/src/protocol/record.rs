@@ -232,8 +232,8 @@ impl Record {
     /// [`CodecError::TooLarge`] when topic, properties or body are above what the format holds; the buffer is then
     /// as it was.
     pub fn encode(&self, out: &mut BytesMut) -> Result<(), CodecError> {
-        let topic = self.topic.as_str();
-        let properties = self.properties.as_str();
+        let topic = self.topic.as_bytes();
+        let properties = self.properties.as_bytes();
         let too_large = |what, size: usize, limit: u64| CodecError::TooLarge {
             what,
             size: size as u64,
@@ -274,9 +274,9 @@ impl Record {
         } else {
             out.put_i16(topic_len);
         }
-        out.put_slice(topic.as_bytes());
+        out.put_slice(topic);
         out.put_i16(properties_len);
-        out.put_slice(properties.as_bytes());
+        out.put_slice(properties);
         Ok(())
     }
 
@@ -292,7 +292,7 @@ impl Record {
             + self.body.len()
             + topic_len
             + topic
-            + self.properties.as_str().len()
+            + self.properties.as_bytes().len()
     }
 }
 

@@ -39,6 +39,9 @@ pub(super) struct Log {
     /// The position of the first entry; positions count all messages ever put.
     first: u64,
     chunk: BytesMut,
+    /// A chunk whose messages have all gone. A full log fills it again instead of asking for memory, which would come
+    /// from another place each time and leave holes.
+    spare: Option<BytesMut>,
     next_physical: i64,
     bytes: usize,
     limit: usize,
@@ -50,6 +53,7 @@ impl Log {
             entries: VecDeque::new(),
             first: 0,
             chunk: BytesMut::new(),
+            spare: None,
             next_physical: 0,
             bytes: 0,
             limit,
@@ -65,7 +69,8 @@ impl Log {
     ) -> Result<u64, CodecError> {
         let size = record.encoded_len();
         if self.chunk.capacity() < size {
-            self.chunk = BytesMut::with_capacity(size.max(CHUNK_BYTES));
+            let spare = self.spare.take().filter(|spare| spare.capacity() >= size);
+            self.chunk = spare.unwrap_or_else(|| BytesMut::with_capacity(size.max(CHUNK_BYTES)));
         }
         record.encode(&mut self.chunk)?;
         let stored = Stored {
@@ -124,8 +129,9 @@ impl Log {
         }
     }
 
-    /// The oldest message, taken out, if the log is above its limit. The newest one always stays.
-    pub(super) fn pop_if_above_limit(&mut self) -> Option<Stored> {
+    /// Takes out the oldest message if the log is above its limit, and says whose it was. The newest one always
+    /// stays.
+    pub(super) fn pop_if_above_limit(&mut self) -> Option<(Arc<str>, i32)> {
         loop {
             let buried = self
                 .entries
@@ -137,12 +143,25 @@ impl Log {
             let stored = self.entries.pop_front()?;
             self.first += 1;
             self.bytes -= stored.cost();
+            self.recycle(stored.record);
             // A log of many small messages must not keep the room for them when it has few large ones.
             if self.entries.capacity() > MIN_ENTRIES && self.entries.len() < self.entries.capacity() / 4 {
                 self.entries.shrink_to(self.entries.len() * 2);
             }
             if !buried {
-                return Some(stored);
+                return Some((stored.topic, stored.queue_id));
+            }
+        }
+    }
+
+    /// Keeps the chunk of a message that was the last one in it.
+    fn recycle(&mut self, record: Bytes) {
+        if self.spare.is_none()
+            && let Ok(mut chunk) = record.try_into_mut()
+        {
+            chunk.clear();
+            if chunk.try_reclaim(CHUNK_BYTES) {
+                self.spare = Some(chunk);
             }
         }
     }

@@ -134,7 +134,7 @@ async fn unknown_requests_and_unreadable_headers_are_answered_as_on_a_real_broke
     let frame = wire.ask_frame(Frame::request(RequestCode::SEND_MESSAGE_V2)).await;
     assert_eq!(
         (frame.code, frame.remark.as_deref()),
-        (1, Some("missing field `a`"))
+        (1, Some("missing field `producerGroup` or `a`"))
     );
     let mut wrong = frame_of(&message("t", 0, "x"));
     wrong.fields = wrong

@@ -98,7 +98,8 @@ pub(super) fn read_binary(header: Bytes) -> Result<Frame, CodecError> {
         frame.remark = Some(reader.text(i64::from(remark_len), "remark")?.as_str().to_owned());
     }
     let map_len = reader.i32("field map length")?;
-    let mut map = Reader::new(reader.take_signed(i64::from(map_len), "field map")?);
+    let map_at = reader.offset();
+    let map = reader.take_signed(i64::from(map_len), "field map")?;
     if reader.remaining() > 0 {
         return Err(CodecError::invalid(
             "header",
@@ -106,18 +107,7 @@ pub(super) fn read_binary(header: Bytes) -> Result<Frame, CodecError> {
             "bytes after the field map",
         ));
     }
-    // Six bytes at least for each pair; so the reservation is bounded by what has arrived.
-    frame.fields = Fields::with_capacity(map.remaining(), map.remaining() / 16);
-    while map.remaining() > 0 {
-        let key_len = map.i16("field name length")?;
-        let key = map.text(i64::from(key_len), "field name")?;
-        let value_len = map.i32("field value length")?;
-        let value = map.text(i64::from(value_len), "field value")?;
-        // An empty string stands for null in this form.
-        if !key.is_empty() && !value.is_empty() {
-            frame.fields.push(&key, &value);
-        }
-    }
+    frame.fields = Fields::from_binary(&map, map_at)?;
     Ok(frame)
 }
 

@@ -2,15 +2,16 @@
 //!
 //! Protocol source: `MessageDecoder#decodeMessages`, `SendMessageProcessor#sendBatchMessage`.
 
+use std::borrow::Cow;
+
 use bytes::{Buf, Bytes};
 use rocketmq_client::protocol::names::RETRY_PREFIX;
-use rocketmq_client::protocol::requests::{SendMessageV2, SendResultHeader};
 use rocketmq_client::protocol::{ResponseCode, Text, java_hash};
 
+use super::header::{SendAnswer, SendHeader};
 use super::properties::SentProperties;
 use super::{
-    MAX_BATCH_TOPIC_BYTES, answer, check_properties, check_size, find_topic, illegal_message, offset_id,
-    queue_of, record_of,
+    MAX_BATCH_TOPIC_BYTES, check_properties, check_size, find_topic, illegal_message, queue_of, record_of,
 };
 use crate::server::{Context, Refusal, unreadable};
 
@@ -20,10 +21,14 @@ struct Element {
     properties: Text,
 }
 
-pub(super) fn store(context: Context<'_>, request: SendMessageV2) -> Result<SendResultHeader, Refusal> {
+pub(super) fn store<'a>(
+    context: Context<'_>,
+    sent: SendHeader<'a>,
+    body: Bytes,
+) -> Result<SendAnswer<'a>, Refusal> {
     let broker = context.broker;
-    let topic = find_topic(context, &request)?;
-    let queue_id = queue_of(broker, &topic, &request)?;
+    let topic = find_topic(context, sent)?;
+    let queue_id = queue_of(broker, &topic, sent)?;
     if topic.name.len() > MAX_BATCH_TOPIC_BYTES {
         return Err(Refusal::new(
             ResponseCode::MESSAGE_ILLEGAL,
@@ -34,8 +39,8 @@ pub(super) fn store(context: Context<'_>, request: SendMessageV2) -> Result<Send
         let remark = format!("batch request does not support retry group {}", topic.name);
         return Err(Refusal::new(ResponseCode::MESSAGE_ILLEGAL, remark));
     }
-    check_size(broker, &request.body)?;
-    let Some(elements) = elements(request.body.clone()) else {
+    check_size(broker, &body)?;
+    let Some(elements) = elements(body) else {
         return Err(illegal_message(broker));
     };
     // All are checked before the first is stored.
@@ -44,12 +49,14 @@ pub(super) fn store(context: Context<'_>, request: SendMessageV2) -> Result<Send
     for element in elements {
         check_size(broker, &element.body)?;
         let properties = SentProperties::read(&element.properties);
-        let made_id = properties.unique_key.is_none().then(|| broker.unique_ids.next());
-        let text = properties.stored(made_id.as_deref(), &broker.options.cluster_name, None);
+        let unique_key = properties
+            .unique_key
+            .map_or_else(|| broker.unique_ids.next(), str::to_owned);
+        let text = properties.stored(&unique_key, &broker.options.cluster_name, None);
         check_properties(broker, &text)?;
         let tag_code = properties.tags.map_or(0, |tag| i64::from(java_hash(tag)));
-        unique_keys.extend(made_id.or_else(|| properties.unique_key.map(str::to_owned)));
-        let mut record = record_of(context, &request, &topic, queue_id, element.body, text);
+        unique_keys.push(unique_key);
+        let mut record = record_of(context, sent, &topic, queue_id, element.body, text);
         record.flag = element.flag;
         records.push((record, tag_code));
     }
@@ -60,15 +67,11 @@ pub(super) fn store(context: Context<'_>, request: SendMessageV2) -> Result<Send
             .append_tagged(&topic, record, tag_code)
             .map_err(unreadable)?;
         first.get_or_insert(appended.queue_offset);
-        ids.push(offset_id(broker.address, appended));
+        ids.push(broker.offset_id(appended.physical_offset));
     }
     let first = first.ok_or_else(|| illegal_message(broker))?;
-    Ok(answer(
-        ids.join(","),
-        queue_id,
-        first,
-        Some(unique_keys.join(",")),
-    ))
+    let unique_keys = Cow::Owned(unique_keys.join(","));
+    Ok(SendAnswer::new(ids.join(","), queue_id, first, unique_keys))
 }
 
 /// Cuts a batch into its messages; none if it is no batch.

@@ -60,14 +60,9 @@ impl<'a> SentProperties<'a> {
 
     /// The property string to store.
     ///
-    /// `made_id` is the unique key that the broker gives a message without one; `destination` is where a delayed
+    /// `unique_key` is the message's, or the one that the broker gives a message without; `destination` is where a delayed
     /// message goes in the end.
-    pub(super) fn stored(
-        &self,
-        made_id: Option<&str>,
-        cluster: &str,
-        destination: Option<(&str, i32)>,
-    ) -> String {
+    pub(super) fn stored(&self, unique_key: &str, cluster: &str, destination: Option<(&str, i32)>) -> String {
         // What the broker adds is mostly below 160 bytes.
         let mut out = String::with_capacity(self.text.len() + 160);
         if self.has_brokers_own || self.dead || (self.has_destination && destination.is_some()) {
@@ -81,8 +76,8 @@ impl<'a> SentProperties<'a> {
                 out.push(PAIR_END);
             }
         }
-        if let Some(id) = made_id {
-            push(&mut out, property::UNIQUE_KEY, id);
+        if self.unique_key.is_none() {
+            push(&mut out, property::UNIQUE_KEY, unique_key);
         }
         if self.dead {
             push(&mut out, property::DELAY, "-1");
@@ -150,13 +145,13 @@ mod tests {
             ("TRACE_ON", "true"),
             ("CLUSTER", "here"),
         ]);
-        assert_eq!(read.stored(None, "here", None), expected);
+        assert_eq!(read.stored("u", "here", None), expected);
     }
 
     #[test]
     fn a_missing_last_separator_does_not_join_pairs() {
         let sent = "a\u{1}1\u{2}b\u{1}2";
-        let stored = SentProperties::read(sent).stored(Some("id"), "c", None);
+        let stored = SentProperties::read(sent).stored("id", "c", None);
         assert!(
             stored.starts_with("a\u{1}1\u{2}b\u{1}2\u{2}UNIQ_KEY\u{1}id\u{2}"),
             "{stored:?}"
@@ -173,7 +168,7 @@ mod tests {
         ]);
         let read = SentProperties::read(&sent);
         assert_eq!((read.delay_level, read.is_timer), (3, false));
-        let stored = read.stored(None, "c", Some(("now", 2)));
+        let stored = read.stored("u", "c", Some(("now", 2)));
         assert!(
             stored.ends_with(&text(&[("REAL_TOPIC", "now"), ("REAL_QID", "2")])),
             "{stored:?}"
@@ -183,13 +178,13 @@ mod tests {
 
     #[test]
     fn a_dead_message_shows_level_minus_one() {
-        let sent = text(&[("DELAY", "3"), ("a", "b")]);
+        let sent = text(&[("DELAY", "3"), ("UNIQ_KEY", "u")]);
         let mut read = SentProperties::read(&sent);
         read.is_dead();
         assert_eq!(read.delay_level, 0);
         assert!(
-            read.stored(None, "c", None)
-                .starts_with(&text(&[("a", "b"), ("DELAY", "-1")]))
+            read.stored("u", "c", None)
+                .starts_with(&text(&[("UNIQ_KEY", "u"), ("DELAY", "-1")]))
         );
     }
 }
