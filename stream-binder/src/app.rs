@@ -17,6 +17,7 @@ use crate::{
     delivery::Delivery,
     failure::{BoxError, Outcome},
     function::{Function, context::States, registry},
+    rocketmq::RocketMqBinder,
 };
 
 type Wrap = Arc<dyn Fn(DeliveryHandler) -> DeliveryHandler + Send + Sync>;
@@ -170,8 +171,8 @@ impl fmt::Debug for App {
     }
 }
 
-async fn default_binder(_config: &Config) -> Result<Arc<dyn Binder>, StartError> {
-    std::future::ready(Err(StartError::NoBinder)).await
+async fn default_binder(config: &Config) -> Result<Arc<dyn Binder>, StartError> {
+    Ok(Arc::new(RocketMqBinder::connect(config).await?))
 }
 
 #[cfg(test)]

@@ -221,6 +221,9 @@ pub enum SendStatus {
     FlushReplicaTimeout,
     /// Stored on the master; there is no replica.
     ReplicaNotAvailable,
+    /// Handed over; nobody waited for the broker to say that it is stored (`send-type` `Async` or `OneWay`). Such a
+    /// receipt has no message id and no position.
+    Unconfirmed,
 }
 
 /// Why a binder could not send.

@@ -352,6 +352,7 @@ impl RocketMqProperties<'_> {
             retry_times_when_send_failed: settings.count(&keys::RETRY_TIMES_SYNC, binding),
             retry_times_when_send_async_failed: settings.count(&keys::RETRY_TIMES_ASYNC, binding),
             retry_another_broker: settings.flag(&keys::RETRY_ANOTHER_BROKER, binding),
+            compress_msg_body_threshold: settings.count(&keys::COMPRESS_THRESHOLD, binding),
             max_message_size: settings.count(&keys::MAX_MESSAGE_SIZE, binding),
             send_type: match settings.text(&keys::SEND_TYPE, binding).as_deref() {
                 Some("Async") => SendType::Async,

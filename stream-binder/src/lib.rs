@@ -104,3 +104,4 @@ pub use function::{
 pub use headers::{HeaderError, Headers, names};
 pub use memory::{MemoryBinder, MemoryBinderBuilder, StoredMessage};
 pub use message::{Delay, EncodeError, Message};
+pub use rocketmq::{ConnectError, RocketMqBinder};

@@ -23,9 +23,11 @@ use rocketmq_client::Client;
 use tokio::time;
 use tracing::warn;
 
-use crate::binder::{BindError, Binder, BoundConsumer, ConsumerBinding, DeliveryHandler, Outbound, ProducerBinding};
+use crate::binder::{
+    BindError, Binder, BoundConsumer, ConsumerBinding, DeliveryHandler, Outbound, ProducerBinding,
+};
 use crate::config::Config;
-use crate::failure::BoxError;
+use crate::failure::ErrorChain;
 
 /// Binds functions to the topics of one RocketMQ cluster.
 ///
@@ -61,9 +63,10 @@ impl RocketMqBinder {
         #[cfg(not(feature = "embedded"))]
         let name_servers = properties.name_servers;
         if name_servers.is_empty() {
-            return Err(ConnectError::new(
+            return Err(ConnectError(
                 "no name server is configured: set spring.cloud.stream.rocketmq.binder.name-server or the environment \
-                 variable NAMESRV_ADDR to host:port, or build with the feature `embedded` for a broker in this process",
+                 variable NAMESRV_ADDR to host:port, or build with the feature `embedded` for a broker in this process"
+                    .to_owned(),
             ));
         }
         let client = Client::builder(name_servers.join(";"))
@@ -73,11 +76,12 @@ impl RocketMqBinder {
             .connect()
             .await
             .map_err(|error| {
-                ConnectError::new(format!(
-                    "{error}; it comes from spring.cloud.stream.rocketmq.binder.name-server ({})",
-                    config.origin("spring.cloud.stream.rocketmq.binder.name-server")
+                let key = "spring.cloud.stream.rocketmq.binder.name-server";
+                ConnectError(format!(
+                    "{}; the address comes from {key} ({})",
+                    ErrorChain(&error),
+                    config.origin(key)
                 ))
-                .caused_by(error)
             })?;
         Ok(Self {
             client,
@@ -115,7 +119,10 @@ impl Binder for RocketMqBinder {
 
     async fn shutdown(&self, grace: Duration) {
         if time::timeout(grace, self.client.shutdown()).await.is_err() {
-            warn!(?grace, "the client was not shut down within the grace; what was in flight is given up");
+            warn!(
+                ?grace,
+                "the client was not shut down within the grace; what was in flight is given up"
+            );
         }
         #[cfg(feature = "embedded")]
         if let Some(embedded) = &self.embedded {
@@ -124,32 +131,14 @@ impl Binder for RocketMqBinder {
     }
 }
 
-/// Why a cluster cannot be used.
-#[derive(Debug)]
-pub struct ConnectError {
-    text: String,
-    source: Option<BoxError>,
-}
-
-impl ConnectError {
-    fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), source: None }
-    }
-
-    fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
-        self.source = Some(source.into());
-        self
-    }
-}
+/// Why a cluster cannot be used: which address, where it was configured, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectError(String);
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(&self.0)
     }
 }
 
-impl Error for ConnectError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_ref().map(|error| &**error as _)
-    }
-}
+impl Error for ConnectError {}

@@ -6,6 +6,7 @@ use crate::{
     binder::BindError,
     config::{ConfigError, ConfigErrorKind, ConfigErrors},
     failure::ErrorChain,
+    rocketmq::ConnectError,
 };
 
 /// Why an application did not start. Prints every mistake, one per line, each with its place and remedy.
@@ -18,12 +19,12 @@ pub enum StartError {
     Config(ConfigErrors),
     /// Configuration, functions and states do not fit together; never empty.
     Mismatch(Vec<StartProblem>),
-    /// The messaging system cannot be reached, or refuses a binding.
+    /// The messaging system cannot be reached.
+    Connect(ConnectError),
+    /// The messaging system refuses a binding.
     Bind(BindError),
     /// Signals cannot be received.
     Signal(io::Error),
-    /// There is no binder.
-    NoBinder,
 }
 
 impl StartError {
@@ -50,9 +51,9 @@ impl fmt::Display for StartError {
                 }
                 Ok(())
             }
+            Self::Connect(error) => error.fmt(f),
             Self::Bind(error) => error.fmt(f),
             Self::Signal(_) => f.write_str("cannot receive Ctrl-C and SIGTERM"),
-            Self::NoBinder => f.write_str("no binder: give one with `App::binder`"),
         }
     }
 }
@@ -68,8 +69,14 @@ impl Error for StartError {
         match self {
             Self::Bind(error) => error.source(),
             Self::Signal(error) => Some(error),
-            Self::Config(_) | Self::Mismatch(_) | Self::NoBinder => None,
+            Self::Config(_) | Self::Mismatch(_) | Self::Connect(_) => None,
         }
+    }
+}
+
+impl From<ConnectError> for StartError {
+    fn from(error: ConnectError) -> Self {
+        Self::Connect(error)
     }
 }
 

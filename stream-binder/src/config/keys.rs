@@ -242,7 +242,7 @@ keys! {
     DELAY_LEVEL_WHEN_NEXT_CONSUME = RocketMqConsumer, "push.delay-level-when-next-consume",
         Kind::Integer { min: -1, max: 18 }, Some("0");
 
-    /// Producer group; bindings with the same group share one producer.
+    /// Producer group.
     PRODUCER_GROUP = RocketMqBinderOrProducer, "group", Kind::Group, Some("stream-binder");
     /// Bound of one send, retries included.
     SEND_MSG_TIMEOUT = RocketMqProducer, "send-msg-timeout", MILLISECOND, Some("3s");
@@ -253,6 +253,9 @@ keys! {
         Kind::Integer { min: 0, max: 100 }, Some("2");
     /// Whether a stored but not yet safe message is sent to another broker.
     RETRY_ANOTHER_BROKER = RocketMqProducer, "retry-another-broker", Kind::Bool, Some("false");
+    /// Bodies of at least this many bytes are compressed.
+    COMPRESS_THRESHOLD = RocketMqProducer, "compress-msg-body-threshold",
+        Kind::Integer { min: 1, max: 16_777_216 }, Some("4096");
     /// Largest body in bytes.
     MAX_MESSAGE_SIZE = RocketMqProducer, "max-message-size", Kind::Integer { min: 1, max: 16_777_216 }, Some("4194304");
     /// How a send is done: `Sync`, `Async` or `OneWay`.

@@ -77,10 +77,10 @@ pub enum DelayLevelWhenNextConsume {
 }
 
 /// `rocketmq.bindings.<name>.producer.*`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct RocketMqProducerProperties {
-    /// Producer group; bindings with the same group share one producer.
+    /// Producer group; bindings with the same group and the same other properties share one producer.
     pub group: String,
     /// Bound of one send, retries included; 3 s by default.
     pub send_msg_timeout: Duration,
@@ -90,6 +90,8 @@ pub struct RocketMqProducerProperties {
     pub retry_times_when_send_async_failed: u32,
     /// Whether a stored but not yet safe message (flush or replica late) is sent to another broker; `false` by default.
     pub retry_another_broker: bool,
+    /// Bodies of at least this many bytes are compressed; 4096 by default.
+    pub compress_msg_body_threshold: u32,
     /// Largest body in bytes; 4 MiB by default.
     pub max_message_size: u32,
     /// How a send is done; awaited by default.

@@ -15,9 +15,12 @@ impl Embedded {
     pub(super) async fn start() -> Result<(Self, String), ConnectError> {
         let broker = EmbeddedBroker::start()
             .await
-            .map_err(|error| ConnectError::new("cannot start the embedded broker").caused_by(error))?;
+            .map_err(|error| ConnectError(format!("cannot start the embedded broker: {error}")))?;
         let name_server = broker.name_server();
-        info!(name_server, "no name server is configured: started an embedded broker, whose messages go with the process");
+        info!(
+            name_server,
+            "no name server is configured: started an embedded broker, whose messages go with the process"
+        );
         Ok((Self(Mutex::new(Some(broker))), name_server))
     }
 

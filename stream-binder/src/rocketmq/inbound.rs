@@ -9,7 +9,7 @@ use rocketmq_client::{Client, ConsumeFrom, Outcome as Decision, PushConsumer, Re
 use super::message::incoming;
 use crate::binder::{BindError, BoundConsumer, ConsumerBinding, DeliveryHandler};
 use crate::config::{Config, ConsumeFromWhere, DelayLevelWhenNextConsume};
-use crate::failure::{Failure, Outcome, RetryDelay, Settlement};
+use crate::failure::{ErrorChain, Failure, Outcome, RetryDelay, Settlement};
 
 /// How far back `CONSUME_FROM_TIMESTAMP` goes, as in Java's client.
 const TIMESTAMP_AGE: Duration = Duration::from_secs(30 * 60);
@@ -51,7 +51,7 @@ pub(super) async fn bind(
             async move { decide(handler.handle(delivery).await, policy) }
         })
         .await
-        .map_err(|error| BindError::new(&*binding.name, error.to_string()).caused_by(error))?;
+        .map_err(|error| BindError::new(&*binding.name, ErrorChain(&error).to_string()))?;
     Ok(Box::new(Inbound(consumer)))
 }
 
@@ -127,8 +127,14 @@ mod tests {
         let policy = DelayLevelWhenNextConsume::Level(4);
         assert!(matches!(decide(Outcome::Ack, policy), Decision::Ack));
         assert!(matches!(failed(Failure::skip("x"), policy), Decision::Ack));
-        assert!(matches!(failed(Failure::reject("x"), policy), Decision::Reject(_)));
-        assert!(matches!(failed(Failure::retry_level(2, "x"), policy), Decision::Retry(Retry::Level(2))));
+        assert!(matches!(
+            failed(Failure::reject("x"), policy),
+            Decision::Reject(_)
+        ));
+        assert!(matches!(
+            failed(Failure::retry_level(2, "x"), policy),
+            Decision::Retry(Retry::Level(2))
+        ));
         let second = Duration::from_secs(1);
         assert!(matches!(
             failed(Failure::retry_in(second, "x"), policy),
@@ -142,7 +148,9 @@ mod tests {
             (DelayLevelWhenNextConsume::Broker, Retry::Broker),
             (DelayLevelWhenNextConsume::Level(4), Retry::Level(4)),
         ] {
-            assert!(matches!(failed(Failure::retry("x"), policy), Decision::Retry(retry) if retry == expected));
+            assert!(
+                matches!(failed(Failure::retry("x"), policy), Decision::Retry(retry) if retry == expected)
+            );
         }
         let dead = failed(Failure::retry("why"), DelayLevelWhenNextConsume::DeadLetter);
         assert!(matches!(dead, Decision::Reject(error) if error.to_string() == "why"));

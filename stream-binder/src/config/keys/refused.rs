@@ -431,11 +431,6 @@ pub(crate) const REFUSED: &[Refused] = &[
     ),
     refused(
         RocketMqProducer,
-        "compress-msg-body-threshold",
-        "remove it; bodies are sent as they are",
-    ),
-    refused(
-        RocketMqProducer,
         "producer-type",
         "remove it; sends are not transactional",
     ),
