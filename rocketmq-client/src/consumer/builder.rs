@@ -181,6 +181,13 @@ impl PushConsumerBuilder {
         self
     }
 
+    /// Whether the consumer starts paused: it joins the group and pulls nothing until
+    /// [`resume`](PushConsumer::resume). Default false. Java: `suspend` before the first rebalance.
+    pub fn paused(mut self, paused: bool) -> Self {
+        self.options.paused = paused;
+        self
+    }
+
     /// How queues are divided among the members. Default [`AllocateAveragely`](super::AllocateAveragely). Java:
     /// `allocateMessageQueueStrategy`.
     pub fn allocate_strategy(mut self, strategy: impl AllocateStrategy) -> Self {

@@ -112,7 +112,7 @@ impl Engine {
             requeue: Requeue::default(),
             counters: Counters::default(),
             rebalance: Notify::new(),
-            paused: watch::Sender::new(false),
+            paused: watch::Sender::new(options.paused),
             concurrency: AtomicUsize::new(options.concurrency),
             resizing: Mutex::new(()),
             retry_topic_exists: AtomicBool::new(false),

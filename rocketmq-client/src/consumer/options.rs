@@ -20,6 +20,7 @@ pub(super) struct Options {
     pub(super) commit_interval: Duration,
     pub(super) rebalance_interval: Duration,
     pub(super) shutdown_grace: Duration,
+    pub(super) paused: bool,
     pub(super) allocate: Arc<dyn AllocateStrategy>,
 }
 
@@ -43,6 +44,7 @@ impl Default for Options {
             commit_interval: Duration::from_secs(5),
             rebalance_interval: Duration::from_secs(20),
             shutdown_grace: Duration::from_secs(30),
+            paused: false,
             allocate: Arc::new(AllocateAveragely),
         }
     }

@@ -74,6 +74,12 @@ impl Engine {
         });
     }
 
+    /// Waits until pulling is not paused.
+    async fn unpaused(&self) {
+        // The sender lives as long as the engine.
+        let _ = self.paused.subscribe().wait_for(|paused| !paused).await;
+    }
+
     fn process_queue(&self, queue: &MessageQueue, offset: i64) -> Arc<ProcessQueue> {
         Arc::new(ProcessQueue::new(
             queue.clone(),
@@ -154,8 +160,7 @@ impl Loop {
             messages: self.engine.options.pull_batch_size,
             bytes: self.expected,
         };
-        // The sender lives as long as the engine.
-        let _ = self.engine.paused.subscribe().wait_for(|paused| !paused).await;
+        self.engine.unpaused().await;
         self.process.room_for(wanted).await;
         let reserved = self.engine.budget.reserve(self.expected).await;
         let commit_offset = lock(&self.engine.assignment).progress_of(&self.queue);
@@ -170,6 +175,8 @@ impl Loop {
         let result = self.engine.remote.pull(pull).await;
         let kept = match result {
             Ok(result) => {
+                // A pull may have been held by the broker since before the pause.
+                self.engine.unpaused().await;
                 self.broker_id = result.header.suggest_which_broker_id;
                 self.receive(result).await
             }
