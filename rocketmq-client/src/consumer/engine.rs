@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{Notify, OnceCell, watch};
-use tokio::time::{self, MissedTickBehavior};
+use tokio::time::{self, Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -199,21 +199,35 @@ impl Engine {
     /// Commits everything and waits until the brokers have confirmed it. Returns how many queues that failed for.
     pub(super) async fn commit_finally(&self, limit: Duration) -> usize {
         let removed = lock(&self.assignment).clear();
-        let commits = removed.into_iter().filter_map(|Removed { queue, offset, .. }| {
-            let offset = offset.filter(|&offset| offset > 0)?;
-            Some(async move {
-                let confirmed = self.remote.commit_confirmed(&queue, offset, limit).await;
-                if let Err(error) = &confirmed {
-                    warn!(
-                        group = %self.group, %queue, offset, %error,
-                        "the last commit is not confirmed, messages handled since the one before may come again"
-                    );
-                }
-                confirmed.is_err()
-            })
-        });
-        let failed = join_all(commits).await;
-        failed.into_iter().filter(|failed| *failed).count()
+        let mut brokers: BTreeMap<Arc<str>, Vec<(MessageQueue, i64)>> = BTreeMap::new();
+        for Removed { queue, offset, .. } in removed {
+            if let Some(offset) = offset.filter(|&offset| offset > 0) {
+                let broker = brokers.entry(Arc::clone(&queue.broker_name)).or_default();
+                broker.push((queue, offset));
+            }
+        }
+        let deadline = Instant::now() + limit;
+        let commits = brokers
+            .into_values()
+            .map(|queues| self.commit_in_turn(queues, deadline));
+        join_all(commits).await.into_iter().sum()
+    }
+
+    /// One after the other on one broker: of a group's first commits for a topic that arrive at the same time, brokers
+    /// keep but one, and confirm all (4.9.7 and 5.5.0, `ConsumerOffsetManager#commitOffset`).
+    async fn commit_in_turn(&self, queues: Vec<(MessageQueue, i64)>, deadline: Instant) -> usize {
+        let mut failed = 0;
+        for (queue, offset) in queues {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if let Err(error) = self.remote.commit_confirmed(&queue, offset, left).await {
+                failed += 1;
+                warn!(
+                    group = %self.group, %queue, offset, %error,
+                    "the last commit is not confirmed, messages handled since the one before may come again"
+                );
+            }
+        }
+        failed
     }
 
     /// Ends without waiting: all tasks are asked to stop, nothing is committed, the group is left in the background.
