@@ -32,6 +32,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 const GET_BROKER_CLUSTER_INFO: i32 = 106;
 const GET_BROKER_CONFIG: i32 = 26;
+const UPDATE_AND_CREATE_TOPIC: i32 = 17;
 const SEND_MESSAGE_V2: i32 = 310;
 const PULL_MESSAGE: i32 = 11;
 const PROBE: &str = "fixture-probe";
@@ -301,6 +302,12 @@ impl Drop for RealCluster {
 
 /// Stores a message and reads it back.
 fn probe(broker: SocketAddr) -> Result<bool, Failure> {
+    // Sends may not be allowed to create it.
+    let topic = json!({
+        "topic": PROBE, "defaultTopic": "TBW102", "readQueueNums": "1", "writeQueueNums": "1", "perm": "6",
+        "topicFilterType": "SINGLE_TAG", "topicSysFlag": "0", "order": "false",
+    });
+    wire::request(broker, UPDATE_AND_CREATE_TOPIC, &topic, b"")?.success()?;
     let fields = json!({
         "a": PROBE, "b": PROBE, "c": "TBW102", "d": "1", "e": "0", "f": "0", "g": "0", "h": "0", "j": "0",
         "k": "false", "m": "false",

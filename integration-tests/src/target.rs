@@ -209,6 +209,15 @@ impl Target {
         brokers(&self.name_server).await
     }
 
+    /// The address of the first master: the only one of the shared servers.
+    ///
+    /// # Errors
+    /// As [`brokers`](Self::brokers).
+    pub async fn first_broker(&self) -> Result<SocketAddr, Failure> {
+        let brokers = self.brokers().await?;
+        brokers.first().copied().ok_or_else(|| "no broker".into())
+    }
+
     /// Creates a topic on every broker, and returns when the name server knows it.
     ///
     /// # Errors

@@ -21,7 +21,10 @@ use rocketmq_client::protocol::{
     },
 };
 
-use crate::raw::{message, pull, records, send};
+use crate::{
+    inbox::expect,
+    raw::{message, pull, records, send},
+};
 
 scenarios![
     the_name_server_lists_brokers_and_topics,
@@ -34,20 +37,6 @@ scenarios![
     an_absent_group_or_topic_is_refused_by_its_code,
     a_queue_outside_the_topic_is_refused,
 ];
-
-/// The cluster's first broker. Scenarios here look at one.
-async fn first_broker(target: &Target) -> Result<SocketAddr, Failure> {
-    let brokers = target.brokers().await?;
-    brokers.first().copied().ok_or_else(|| "no broker".into())
-}
-
-fn expect<T: PartialEq + std::fmt::Debug>(what: &str, found: T, wanted: T) -> TestResult {
-    if found == wanted {
-        Ok(())
-    } else {
-        Err(format!("{what}: {found:?}, not {wanted:?}").into())
-    }
-}
 
 /// Fails unless the call was refused with this code.
 fn expect_refusal<T: std::fmt::Debug>(result: Result<T, Failure>, code: ResponseCode) -> TestResult {
@@ -78,7 +67,7 @@ async fn the_name_server_lists_brokers_and_topics(target: &Target) -> TestResult
 async fn a_topic_is_created_changed_and_deleted(target: &Target) -> TestResult {
     let topic = target.topic("changing");
     let name_server = target.name_server_address().await?;
-    let broker = first_broker(target).await?;
+    let broker = target.first_broker().await?;
     let route = RouteInfo {
         topic: topic.clone(),
         accept_standard_json_only: Some(true),
@@ -136,7 +125,7 @@ async fn a_topic_is_created_changed_and_deleted(target: &Target) -> TestResult {
 
 async fn a_group_is_created_and_deleted(target: &Target) -> TestResult {
     let group = target.group("group");
-    let broker = first_broker(target).await?;
+    let broker = target.first_broker().await?;
     create_group(broker, &group, 3).await?;
     let Json(groups) = call(broker, &AllGroupConfig {}).await?;
     let config = groups
@@ -185,7 +174,7 @@ async fn create_group(broker: SocketAddr, group: &str, retry_max_times: i32) -> 
 async fn statistics_of_a_topic_count_each_queue(target: &Target) -> TestResult {
     let topic = target.topic("counted");
     target.create_topic(&topic, 3).await?;
-    let broker = first_broker(target).await?;
+    let broker = target.first_broker().await?;
     for (queue, count) in [(0, 1), (2, 5)] {
         for _ in 0..count {
             send(broker, &topic, queue, b"x", &[]).await?;
@@ -229,7 +218,7 @@ async fn statistics_of_a_topic_count_each_queue(target: &Target) -> TestResult {
 async fn statistics_of_a_group_show_how_far_it_is_behind(target: &Target) -> TestResult {
     let (topic, group) = (target.topic("lag"), target.group("lag"));
     target.create_topic(&topic, 1).await?;
-    let broker = first_broker(target).await?;
+    let broker = target.first_broker().await?;
     create_group(broker, &group, 16).await?;
     for _ in 0..4 {
         send(broker, &topic, 0, b"x", &[]).await?;
@@ -275,7 +264,7 @@ fn is_queue(queue: &MessageQueue, topic: &str, id: i32) -> bool {
 async fn a_message_is_found_by_the_id_of_its_place(target: &Target) -> TestResult {
     let topic = target.topic("by-id");
     target.create_topic(&topic, 1).await?;
-    let broker = first_broker(target).await?;
+    let broker = target.first_broker().await?;
     let mut ids = Vec::new();
     for body in ["first", "second"] {
         let sent = send(broker, &topic, 0, body.as_bytes(), &[(property::TAGS, body)]).await?;
@@ -305,7 +294,7 @@ async fn a_message_is_found_by_the_id_of_its_place(target: &Target) -> TestResul
 async fn messages_are_found_by_key_and_by_unique_id(target: &Target) -> TestResult {
     let topic = target.topic("by-key");
     target.create_topic(&topic, 1).await?;
-    let broker = first_broker(target).await?;
+    let broker = target.first_broker().await?;
     for (unique, keys) in [("U1", "red round"), ("U2", "red"), ("U3", "redder")] {
         send(
             broker,
@@ -358,7 +347,7 @@ async fn messages_are_found_by_key_and_by_unique_id(target: &Target) -> TestResu
 
 async fn an_absent_group_or_topic_is_refused_by_its_code(target: &Target) -> TestResult {
     let (topic, group) = (target.topic("absent"), target.group("absent"));
-    let broker = first_broker(target).await?;
+    let broker = target.first_broker().await?;
     let stats = call(broker, &TopicStats { topic: topic.clone() }).await;
     expect_refusal(stats, ResponseCode::TOPIC_NOT_EXIST)?;
     let members = call(
@@ -379,7 +368,7 @@ async fn an_absent_group_or_topic_is_refused_by_its_code(target: &Target) -> Tes
 async fn a_queue_outside_the_topic_is_refused(target: &Target) -> TestResult {
     let (topic, group) = (target.topic("two"), target.group("two"));
     target.create_topic(&topic, 2).await?;
-    let broker = first_broker(target).await?;
+    let broker = target.first_broker().await?;
     create_group(broker, &group, 16).await?;
     let sent = call(broker, &message(&topic, 2, b"x", &[])?).await.map(drop);
     let pulled = pull(broker, &group, &topic, 2, 0, "*").await.map(drop);

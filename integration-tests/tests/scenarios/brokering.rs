@@ -1,10 +1,9 @@
 //! What clients of any language build upon: the broker's own part in filters, waiting, retries and membership.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use integration_tests::{
-    Failure,
     admin::{Connection, call},
     scenario::{TestResult, eventually},
     scenarios,
@@ -34,19 +33,10 @@ scenarios![
     members_of_a_group_hear_of_each_other,
 ];
 
-async fn only_broker(target: &Target) -> Result<SocketAddr, Failure> {
-    target
-        .brokers()
-        .await?
-        .first()
-        .copied()
-        .ok_or_else(|| "no broker".into())
-}
-
 async fn a_pull_returns_the_wanted_tags_and_those_of_equal_hash(target: &Target) -> TestResult {
     let (topic, group) = (target.topic("tags"), target.group("tags"));
     target.create_topic(&topic, 1).await?;
-    let broker = only_broker(target).await?;
+    let broker = target.first_broker().await?;
     let _member = join(broker, "one", &group, &topic).await?;
     // "Aa" and "BB" have the same hash; telling them apart is the client's part.
     for tag in ["Aa", "C", "BB", "D", "none"] {
@@ -105,7 +95,7 @@ fn waiting_pull(group: &str, topic: &str, limit: Duration) -> PullMessage {
 async fn a_pull_that_may_wait_is_answered_when_a_message_comes(target: &Target) -> TestResult {
     let (topic, group) = (target.topic("wait"), target.group("wait"));
     target.create_topic(&topic, 1).await?;
-    let broker = only_broker(target).await?;
+    let broker = target.first_broker().await?;
     let mut member = join(broker, "one", &group, &topic).await?;
     let pull = waiting_pull(&group, &topic, Duration::from_secs(9));
     let pulled = member.call(&pull);
@@ -128,7 +118,7 @@ async fn a_pull_that_may_wait_is_answered_when_a_message_comes(target: &Target) 
 async fn a_pull_that_may_wait_is_answered_when_its_time_is_over(target: &Target) -> TestResult {
     let (topic, group) = (target.topic("over"), target.group("over"));
     target.create_topic(&topic, 1).await?;
-    let broker = only_broker(target).await?;
+    let broker = target.first_broker().await?;
     let mut member = join(broker, "one", &group, &topic).await?;
     let answer = member
         .call(&waiting_pull(&group, &topic, Duration::from_secs(1)))
@@ -143,7 +133,7 @@ async fn a_pull_that_may_wait_is_answered_when_its_time_is_over(target: &Target)
 async fn a_pull_outside_the_queue_is_told_where_to_go_on(target: &Target) -> TestResult {
     let (topic, group) = (target.topic("outside"), target.group("outside"));
     target.create_topic(&topic, 1).await?;
-    let broker = only_broker(target).await?;
+    let broker = target.first_broker().await?;
     let _member = join(broker, "one", &group, &topic).await?;
     for _ in 0..3 {
         send(broker, &topic, 0, b"x", &[]).await?;
@@ -166,7 +156,7 @@ async fn a_pull_outside_the_queue_is_told_where_to_go_on(target: &Target) -> Tes
 
 async fn a_send_to_an_unknown_topic_creates_it(target: &Target) -> TestResult {
     let topic = target.topic("created");
-    let broker = only_broker(target).await?;
+    let broker = target.first_broker().await?;
     send(broker, &topic, 3, b"x", &[]).await?;
     let name_server = target.name_server_address().await?;
     let route = RouteInfo {
@@ -188,7 +178,7 @@ async fn a_send_to_an_unknown_topic_creates_it(target: &Target) -> TestResult {
 async fn a_delayed_message_comes_after_its_delay(target: &Target) -> TestResult {
     let (topic, group) = (target.topic("delayed"), target.group("delayed"));
     target.create_topic(&topic, 1).await?;
-    let broker = only_broker(target).await?;
+    let broker = target.first_broker().await?;
     let _member = join(broker, "one", &group, &topic).await?;
     let sent = Instant::now();
     send(
@@ -218,7 +208,7 @@ async fn a_delayed_message_comes_after_its_delay(target: &Target) -> TestResult 
 async fn a_message_given_back_comes_again_and_dies_at_the_limit(target: &Target) -> TestResult {
     let (topic, group) = (target.topic("back"), target.group("back"));
     target.create_topic(&topic, 1).await?;
-    let broker = only_broker(target).await?;
+    let broker = target.first_broker().await?;
     let mut member = join(broker, "one", &group, &topic).await?;
     let sent = send(
         broker,
@@ -271,7 +261,7 @@ fn same_message(record: &Record, topic: &str, reconsume_times: i32, origin: &str
 async fn members_of_a_group_hear_of_each_other(target: &Target) -> TestResult {
     let (topic, group) = (target.topic("members"), target.group("members"));
     target.create_topic(&topic, 1).await?;
-    let broker = only_broker(target).await?;
+    let broker = target.first_broker().await?;
     let list = ConsumerListByGroup {
         consumer_group: group.clone(),
     };

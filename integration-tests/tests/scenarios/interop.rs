@@ -9,9 +9,15 @@ use integration_tests::{
     scenarios,
     target::Target,
 };
-use rocketmq_client::protocol::{names::dlq_topic, property};
+use rocketmq_client::{
+    Client, Message, SendStatus,
+    protocol::{names::dlq_topic, property},
+};
 
-use crate::raw;
+use crate::{
+    inbox::{Inbox, expect},
+    raw,
+};
 
 scenarios![
     every_client_reads_what_every_client_writes,
@@ -120,51 +126,118 @@ async fn every_client_reads_what_every_client_writes(target: &Target) -> TestRes
     let topic = target.topic("interop");
     target.create_topic(&topic, 4).await?;
 
-    let mut sent = Vec::new();
+    let mut sent = sent_by_rust(target, &topic).await?;
     for language in Language::ALL {
-        let mut producer = PeerProducer::start(
-            language,
-            target.name_server(),
-            &target.group(&format!("from-{language:?}")),
-        )
-        .await?;
-        for order in orders(&topic, &language.to_string()) {
-            let receipt = producer.send(&order).await?;
-            if receipt.status != "SEND_OK" {
-                return Err(format!("{language}: {}", receipt.status).into());
-            }
-            sent.push(Content::of(&order, receipt.msg_id));
-        }
-        producer.shutdown().await?;
+        sent.extend(sent_by(target, &topic, language).await?);
     }
-    sent.sort();
     let names: BTreeSet<String> = sent
         .iter()
         .flat_map(|content| content.properties.keys().cloned())
         .collect();
 
+    compare(
+        "Rust",
+        &sent,
+        read_by_rust(target, &topic, sent.len(), &names).await?,
+    )?;
     for language in Language::ALL {
-        let group = target.group(&format!("to-{language:?}"));
-        let mut consumer =
-            PeerConsumer::start(language, target.name_server(), &Subscription::all(&group, &topic)).await?;
-        let mut received = BTreeMap::new();
-        while received.len() < sent.len() {
-            let delivery = consumer.next().await?;
-            received.insert(
-                delivery.msg_id.clone(),
-                Content {
-                    unique_id: delivery.msg_id,
-                    tag: delivery.tag,
-                    keys: delivery.keys,
-                    properties: users_own(&delivery.properties, &names),
-                    body: delivery.body,
-                },
-            );
-        }
-        consumer.shutdown().await?;
-        compare(&format!("{language}"), &sent, received)?;
+        compare(
+            &language.to_string(),
+            &sent,
+            read_by(target, &topic, language, sent.len(), &names).await?,
+        )?;
     }
     Ok(())
+}
+
+async fn sent_by(target: &Target, topic: &str, language: Language) -> Result<Vec<Content>, Failure> {
+    let group = target.group(&format!("from-{language:?}"));
+    let mut producer = PeerProducer::start(language, target.name_server(), &group).await?;
+    let mut sent = Vec::new();
+    for order in orders(topic, &language.to_string()) {
+        let receipt = producer.send(&order).await?;
+        expect("status", receipt.status.as_str(), "SEND_OK")?;
+        sent.push(Content::of(&order, receipt.msg_id));
+    }
+    producer.shutdown().await?;
+    Ok(sent)
+}
+
+async fn sent_by_rust(target: &Target, topic: &str) -> Result<Vec<Content>, Failure> {
+    let client = Client::connect(target.name_server()).await?;
+    let producer = client.producer(target.group("from-Rust")).start().await?;
+    let mut sent = Vec::new();
+    for order in orders(topic, "Rust") {
+        let mut message = Message::new(&order.topic, order.body.clone());
+        if let Some(tag) = &order.tag {
+            message = message.tag(tag);
+        }
+        for key in order.keys.iter().flat_map(|keys| keys.split(' ')) {
+            message = message.key(key);
+        }
+        for (name, value) in &order.properties {
+            message = message.property(name, value);
+        }
+        let receipt = producer.send(message).await?;
+        expect("status", receipt.status, SendStatus::Ok)?;
+        sent.push(Content::of(&order, receipt.message_id.clone()));
+    }
+    client.shutdown().await;
+    Ok(sent)
+}
+
+async fn read_by(
+    target: &Target,
+    topic: &str,
+    language: Language,
+    count: usize,
+    names: &BTreeSet<String>,
+) -> Result<BTreeMap<String, Content>, Failure> {
+    let group = target.group(&format!("to-{language:?}"));
+    let mut consumer =
+        PeerConsumer::start(language, target.name_server(), &Subscription::all(&group, topic)).await?;
+    let mut received = BTreeMap::new();
+    while received.len() < count {
+        let delivery = consumer.next().await?;
+        let content = Content {
+            unique_id: delivery.msg_id.clone(),
+            tag: delivery.tag,
+            keys: delivery.keys,
+            properties: users_own(&delivery.properties, names),
+            body: delivery.body,
+        };
+        received.insert(delivery.msg_id, content);
+    }
+    consumer.shutdown().await?;
+    Ok(received)
+}
+
+async fn read_by_rust(
+    target: &Target,
+    topic: &str,
+    count: usize,
+    names: &BTreeSet<String>,
+) -> Result<BTreeMap<String, Content>, Failure> {
+    let client = Client::connect(target.name_server()).await?;
+    let mut inbox = Inbox::open(&client, &target.group("to-Rust"), topic, "*").await?;
+    let mut received = BTreeMap::new();
+    while received.len() < count {
+        let message = inbox.next().await?;
+        let properties = message
+            .properties()
+            .map(|(n, v)| (n.to_owned(), v.to_owned()))
+            .collect();
+        let content = Content {
+            unique_id: message.message_id(),
+            tag: message.tag().map(str::to_owned),
+            keys: message.property(property::KEYS).map(str::to_owned),
+            properties: users_own(&properties, names),
+            body: message.body().to_vec(),
+        };
+        received.insert(message.message_id(), content);
+    }
+    client.shutdown().await;
+    Ok(received)
 }
 
 fn compare(reader: &str, sent: &[Content], received: BTreeMap<String, Content>) -> Result<(), Failure> {

@@ -2,6 +2,10 @@
 
 mod administration;
 mod brokering;
+mod consuming;
+mod faults;
 mod garbage;
+mod inbox;
 mod interop;
 mod raw;
+mod sending;
