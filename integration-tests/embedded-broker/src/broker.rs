@@ -12,7 +12,7 @@ use tokio::time::{self, MissedTickBehavior};
 use crate::clock::Clock;
 use crate::options::Options;
 use crate::server::{Session, Sessions};
-use crate::state::{Groups, KvConfigs, Members, Offsets, QueueLocks, Topic, Topics};
+use crate::state::{Groups, KvConfigs, Members, Offsets, QueueLocks, Registry, Topic, Topics};
 use crate::store::{Appended, Store};
 use crate::wait::{self, Delays, Timers};
 
@@ -31,6 +31,7 @@ pub(crate) struct Broker {
     pub(crate) members: Members,
     pub(crate) locks: QueueLocks,
     pub(crate) kv: KvConfigs,
+    pub(crate) registry: Registry,
     pub(crate) store: Store,
     pub(crate) delays: Delays,
     pub(crate) timers: Timers,
@@ -59,6 +60,7 @@ impl Broker {
             members: Members::default(),
             locks: QueueLocks::default(),
             kv: KvConfigs::default(),
+            registry: Registry::default(),
             store: Store::new(clock, options.memory_limit),
             delays: Delays::default(),
             timers: Timers::default(),
@@ -141,6 +143,7 @@ impl Broker {
     /// Takes a connection off all tables; the other members of its groups hear of it.
     pub(crate) fn forget(&self, session: &Session) {
         self.sessions.forget(session);
+        self.registry.remove_session(session.id());
         self.members.remove_session(session, |group| self.notifies(group));
     }
 
@@ -169,5 +172,6 @@ pub(crate) async fn keep_house(broker: Arc<Broker>) {
     loop {
         tick.tick().await;
         broker.sessions.close_idle(broker.clock.now());
+        broker.registry.remove_silent();
     }
 }

@@ -9,6 +9,7 @@ mod config;
 mod offset;
 pub(crate) mod pull;
 mod query;
+mod register;
 mod route;
 mod send;
 mod stats;
@@ -25,6 +26,8 @@ pub(crate) fn name_server() -> Routes {
         .on(route::all_topics)
         .on(route::topics_by_cluster)
         .on(route::delete_topic)
+        .on(register::register)
+        .on(register::unregister)
         .on(route::put_kv_config)
         .on(route::kv_config)
         .on(route::delete_kv_config)

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! # What it serves
-//! Routes and cluster information, topic creation by sending, sends (single, batch, one-way), pulls with long polling
+//! Routes and cluster information, registration of other brokers, topic creation by sending, sends (single, batch, one-way), pulls with long polling
 //! and filters by tag, consumer offsets, heartbeats and changes in groups, queue locks, messages given back with delay
 //! levels, retry and dead-letter topics, and the administration requests that `mqadmin` needs to create and delete
 //! topics and groups, to show their state and to find messages by key and by id. It answers as RocketMQ 5.x does.

@@ -5,6 +5,7 @@ mod kv;
 mod locks;
 mod members;
 mod offsets;
+mod registry;
 mod topics;
 
 pub(crate) use self::groups::{Groups, is_legal_group};
@@ -12,4 +13,5 @@ pub(crate) use self::kv::KvConfigs;
 pub(crate) use self::locks::QueueLocks;
 pub(crate) use self::members::{Member, Members};
 pub(crate) use self::offsets::Offsets;
+pub(crate) use self::registry::{Registry, queue_data};
 pub(crate) use self::topics::{CreateTopicError, MAX_QUEUES, Topic, Topics};

@@ -277,11 +277,7 @@ impl Store {
             got: inner.got,
             min_physical: inner.log.min_physical(),
             max_physical: inner.log.max_physical(),
-            earliest_stored: inner
-                .log
-                .newest_first(u64::MAX)
-                .last()
-                .map_or(-1, |(_, stored)| stored.store_timestamp),
+            earliest_stored: inner.log.oldest().map_or(-1, |stored| stored.store_timestamp),
         }
     }
 }

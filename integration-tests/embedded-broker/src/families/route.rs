@@ -1,4 +1,4 @@
-//! The name server: where topics are. It knows one broker, its own.
+//! The name server: where topics are. It knows the broker of its own process and those that have registered.
 //!
 //! Protocol source: `ClientRequestProcessor`, `DefaultRequestProcessor`, `RouteInfoManager`.
 
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use rocketmq_client::protocol::bodies::{
-    BrokerData, ClusterInfo, KvTable, MASTER_ID, QueueData, TopicList, TopicRouteData, loose,
+    BrokerData, ClusterInfo, KvTable, MASTER_ID, TopicList, TopicRouteData, loose,
 };
 use rocketmq_client::protocol::requests::{
     AllTopics, DeleteKvConfig, DeleteTopicInNameServer, KvConfig, KvList, KvValue, PutKvConfig, RouteInfo,
@@ -16,6 +16,7 @@ use rocketmq_client::protocol::{CodecError, Done, Frame, Json, JsonBody, Request
 
 use crate::broker::Broker;
 use crate::server::{Context, Refusal, Reply, unreadable};
+use crate::state::queue_data;
 
 /// From this version on (4.9.4) clients read standard JSON.
 const STANDARD_JSON_VERSION: i32 = 401;
@@ -25,23 +26,25 @@ pub(super) fn topic_route(context: Context<'_>, frame: Frame, reply: Reply<'_>) 
         Ok(request) => request,
         Err(error) => return reply.refuse(&unreadable(error)),
     };
-    let Some(topic) = context.broker.topics.get(&request.topic) else {
+    let broker = context.broker;
+    let (mut broker_datas, mut queue_datas) = (Vec::new(), Vec::new());
+    if let Some(topic) = broker.topics.get(&request.topic) {
+        broker_datas.push(broker_data(broker));
+        queue_datas.push(queue_data(&broker.options.broker_name, &topic.config));
+    }
+    broker
+        .registry
+        .add_route(&request.topic, &mut broker_datas, &mut queue_datas);
+    if queue_datas.is_empty() {
         let remark = format!(
             "No topic route info in name server for the topic: {}",
             request.topic
         );
         return reply.refuse(&Refusal::new(ResponseCode::TOPIC_NOT_EXIST, remark));
-    };
-    let broker = context.broker;
+    }
     let route = TopicRouteData {
-        broker_datas: vec![broker_data(broker)],
-        queue_datas: vec![QueueData {
-            broker_name: broker.options.broker_name.clone(),
-            perm: topic.config.perm,
-            read_queue_nums: topic.config.read_queue_nums,
-            topic_sys_flag: topic.config.topic_sys_flag,
-            write_queue_nums: topic.config.write_queue_nums,
-        }],
+        broker_datas,
+        queue_datas,
         ..TopicRouteData::default()
     };
     let standard =
@@ -50,14 +53,15 @@ pub(super) fn topic_route(context: Context<'_>, frame: Frame, reply: Reply<'_>) 
 }
 
 pub(super) fn cluster_info(context: Context<'_>, _: Frame, reply: Reply<'_>) {
-    let options = &context.broker.options;
-    let info = ClusterInfo {
-        broker_addr_table: BTreeMap::from([(options.broker_name.clone(), broker_data(context.broker))]),
-        cluster_addr_table: BTreeMap::from([(
-            options.cluster_name.clone(),
-            vec![options.broker_name.clone()],
-        )]),
-    };
+    let mut info = ClusterInfo::default();
+    let mut brokers = context.broker.registry.brokers();
+    brokers.push(broker_data(context.broker));
+    for broker in brokers {
+        let names = info.cluster_addr_table.entry(broker.cluster.clone()).or_default();
+        names.push(broker.broker_name.clone());
+        names.sort();
+        info.broker_addr_table.insert(broker.broker_name.clone(), broker);
+    }
     // Always without quotes, whatever the client's version.
     answer_json(&info, false, reply);
 }
@@ -91,37 +95,31 @@ fn without_quotes(body: &[u8]) -> Result<Bytes, CodecError> {
 }
 
 pub(super) fn all_topics(context: Context<'_>, _: AllTopics) -> Result<Json<TopicList>, Refusal> {
-    Ok(Json(topic_list(context.broker)))
+    Ok(Json(topic_list(context.broker, None)))
 }
 
 pub(super) fn topics_by_cluster(
     context: Context<'_>,
     request: TopicsByCluster,
 ) -> Result<Json<TopicList>, Refusal> {
-    if request.cluster == context.broker.options.cluster_name {
-        Ok(Json(topic_list(context.broker)))
-    } else {
-        Ok(Json(TopicList::default()))
-    }
+    Ok(Json(topic_list(context.broker, Some(&request.cluster))))
 }
 
-fn topic_list(broker: &Broker) -> TopicList {
-    let mut topic_list: Vec<_> = broker
-        .topics
-        .all()
-        .iter()
-        .map(|topic| topic.name.to_string())
-        .collect();
-    topic_list.sort();
+fn topic_list(broker: &Broker, cluster: Option<&str>) -> TopicList {
+    let mut topics = broker.registry.topics(cluster);
+    if cluster.is_none_or(|cluster| cluster == broker.options.cluster_name) {
+        topics.extend(broker.topics.all().iter().map(|topic| topic.name.to_string()));
+    }
     TopicList {
-        topic_list,
+        topic_list: topics.into_iter().collect(),
         ..TopicList::default()
     }
 }
 
-/// Name server and broker have one table here, so a topic is gone with its deletion on the broker; one that is still
-/// there would be registered again by the broker's next report anyway.
-pub(super) fn delete_topic(_: Context<'_>, _: DeleteTopicInNameServer) -> Result<Done, Refusal> {
+/// The broker of this process and its name server have one table of topics, so a topic of that broker is gone with its
+/// deletion there; one that is still there would be registered again by the broker's next report anyway.
+pub(super) fn delete_topic(context: Context<'_>, request: DeleteTopicInNameServer) -> Result<Done, Refusal> {
+    context.broker.registry.remove_topic(&request.topic);
     Ok(Done)
 }
 

@@ -115,6 +115,10 @@ impl Log {
             .filter(|(_, stored)| !stored.record.is_empty())
     }
 
+    pub(super) fn oldest(&self) -> Option<&Stored> {
+        self.entries.iter().find(|stored| !stored.record.is_empty())
+    }
+
     /// Frees the bytes of a message whose topic is gone; the entry itself goes when it is the oldest.
     pub(super) fn bury(&mut self, position: u64) {
         let Some(index) = position

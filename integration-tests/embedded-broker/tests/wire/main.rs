@@ -10,6 +10,7 @@ mod memory;
 mod offsets;
 mod produce_and_consume;
 mod pulls;
+mod registration;
 mod retries;
 mod sends;
 mod strangers;
