@@ -55,8 +55,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             send_trips.push(send_trip);
         }
     }
-    producer.shutdown().await?;
-    client.shutdown().await?;
+    producer.shutdown().await;
+    client.shutdown().await;
     broker.shutdown().await;
 
     let ratio = |ours: &[f64], raw: &[f64]| Spread::of(ours.iter().zip(raw).map(|(ours, raw)| ours / raw));
