@@ -1,6 +1,7 @@
 //! What users rely on, written once, run on the embedded broker and on real ones. See `integration_tests::scenario`.
 
 mod administration;
+mod binding;
 mod brokering;
 mod consuming;
 mod faults;

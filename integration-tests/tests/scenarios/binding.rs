@@ -1,0 +1,327 @@
+//! Functions bound by YAML, on every target; and the RocketMQ binder put through the suite of all binders.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use integration_tests::{
+    Failure,
+    peer::{Language, Order, PeerConsumer, PeerProducer, Subscription},
+    scenario::{TestResult, eventually},
+    scenarios,
+    target::Target,
+};
+use rocketmq_client::protocol::{names::dlq_topic, property};
+use stream_binder::{
+    App, Binder, Config, Function, Json, Message, Meta, Payload, RocketMqBinder, Text,
+    conformance::{self, MAX_ATTEMPTS},
+};
+use tokio::{runtime::Handle, sync::mpsc::channel, task::block_in_place, time::timeout};
+
+use crate::{inbox::expect, raw};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+scenarios![
+    functions_bound_by_yaml_pass_messages_on,
+    a_java_program_and_a_bound_function_work_together,
+    what_cannot_be_decoded_and_what_keeps_failing_become_dead_letters,
+    a_message_arrives_as_it_was_sent,
+    each_group_gets_every_message,
+    members_of_a_group_share_the_messages,
+    a_failed_delivery_comes_again_with_its_attempt,
+    a_message_that_always_fails_is_dead_lettered_once,
+    a_rejected_message_is_dead_lettered_at_once,
+    a_skipped_message_does_not_come_again,
+    no_more_handlers_run_than_the_concurrency_allows,
+    a_paused_binding_delivers_nothing_until_resumed,
+    a_binding_without_auto_startup_waits_for_resume,
+    a_stop_waits_for_running_handlers,
+    a_delivery_that_was_cut_off_comes_again,
+    a_delayed_message_comes_after_its_delay,
+    an_illegal_topic_is_refused_for_good,
+    nothing_is_sent_after_the_shutdown,
+];
+
+/// The configuration of an application whose new groups read from the start and whose retries are quick.
+fn config(target: &Target, yaml: &str) -> Result<Config, Failure> {
+    let common = "
+        spring.cloud.stream.rocketmq.default.consumer:
+          consume-from-where: CONSUME_FROM_FIRST_OFFSET
+          push: { max-reconsume-times: 2, delay-level-when-next-consume: 1 }";
+    Ok(Config::builder()
+        .yaml(common)
+        .yaml(yaml)
+        .environment([(
+            "SPRING_CLOUD_STREAM_ROCKETMQ_BINDER_NAMESERVER",
+            target.name_server(),
+        )])
+        .load()?)
+}
+
+async fn functions_bound_by_yaml_pass_messages_on(target: &Target) -> TestResult {
+    let (numbers, squares) = (target.topic("num"), target.topic("square"));
+    target.create_topic(&numbers, 2).await?;
+    target.create_topic(&squares, 2).await?;
+    let yaml = format!(
+        "
+        spring.cloud.function.definition: producer;processor;consumer
+        spring.cloud.stream.bindings:
+          producer-out-0: {{ destination: {numbers}, producer.poller.fixed-delay: 20 }}
+          processor-in-0: {{ destination: {numbers}, group: {} }}
+          processor-out-0: {{ destination: {squares} }}
+          consumer-in-0: {{ destination: {squares}, group: {} }}",
+        target.group("processor"),
+        target.group("consumer"),
+    );
+    let (counter, mut next) = (Arc::new(AtomicU64::new(1)), Vec::new());
+    let (sender, mut received) = channel(100);
+    let producer = move || {
+        let count = counter.fetch_add(1, Ordering::SeqCst);
+        async move {
+            (count <= 20).then(|| {
+                Message::text(count.to_string())
+                    .tag("number")
+                    .key(count.to_string())
+            })
+        }
+    };
+    let app = App::new(config(target, &yaml)?)
+        .without_discovery()
+        .register(Function::supplier("producer", producer))
+        .register(Function::function(
+            "processor",
+            |Payload(n): Payload<u64>| async move { Json(n * n) },
+        ))
+        .register(Function::consumer("consumer", move |Json(n): Json<u64>| {
+            let sender = sender.clone();
+            async move {
+                sender
+                    .send(n)
+                    .await
+                    .map_err(|_| io::Error::other("the scenario has ended"))
+            }
+        }))
+        .start()
+        .await?;
+    while next.len() < 20 {
+        next.push(
+            timeout(PATIENCE, received.recv())
+                .await?
+                .ok_or("the consumer is gone")?,
+        );
+    }
+    next.sort_unstable();
+    expect("squares", next, (1..=20).map(|n| n * n).collect::<Vec<u64>>())?;
+    expect("a clean stop", app.shutdown().await.is_clean(), true)
+}
+
+async fn a_java_program_and_a_bound_function_work_together(target: &Target) -> TestResult {
+    let (words, shouts) = (target.topic("words"), target.topic("shouts"));
+    for language in [Language::Java5, Language::Go] {
+        language.installed()?;
+    }
+    target.create_topic(&words, 1).await?;
+    target.create_topic(&shouts, 1).await?;
+    let yaml = format!(
+        "
+        spring.cloud.stream.bindings:
+          shout-in-0: {{ destination: {words}, group: {} }}
+          shout-out-0: {{ destination: {shouts} }}
+        spring.cloud.stream.rocketmq.bindings.shout-in-0.consumer.subscription: loud || louder",
+        target.group("shout"),
+    );
+    let app = App::new(config(target, &yaml)?)
+        .without_discovery()
+        .register(Function::function(
+            "shout",
+            |Text(text): Text, meta: Meta| async move {
+                Message::text(text.to_uppercase())
+                    .tag(meta.tags().unwrap_or_default())
+                    .key(meta.keys().unwrap_or_default())
+                    .header("origin", meta.message_id())
+            },
+        ))
+        .start()
+        .await?;
+    let mut producer =
+        PeerProducer::start(Language::Java5, target.name_server(), &target.group("java")).await?;
+    let order = |tag: &str, body: &str| Order {
+        topic: words.clone(),
+        tag: Some(tag.to_owned()),
+        keys: Some(format!("key-{tag}")),
+        body: body.as_bytes().to_vec(),
+        ..Order::default()
+    };
+    let mut ids = BTreeMap::new();
+    for (tag, body) in [("quiet", "no"), ("loud", "größer 🚀"), ("louder", "ja")] {
+        ids.insert(tag, producer.send(&order(tag, body)).await?.msg_id);
+    }
+    producer.shutdown().await?;
+
+    let group = target.group("go");
+    let mut consumer = PeerConsumer::start(
+        Language::Go,
+        target.name_server(),
+        &Subscription::all(&group, &shouts),
+    )
+    .await?;
+    // The function runs concurrently, so they come in any order.
+    let mut wanted = BTreeMap::from([("GRÖSSER 🚀", "loud"), ("JA", "louder")]);
+    while !wanted.is_empty() {
+        let delivery = consumer.next().await?;
+        let body = String::from_utf8(delivery.body)?;
+        let tag = wanted
+            .remove(body.as_str())
+            .ok_or_else(|| format!("{body} came unexpectedly"))?;
+        expect("tag", delivery.tag.as_deref(), Some(tag))?;
+        expect("keys", delivery.keys, Some(format!("key-{tag}")))?;
+        expect("header", delivery.properties.get("origin"), ids.get(tag))?;
+    }
+    consumer.shutdown().await?;
+    expect("a clean stop", app.shutdown().await.is_clean(), true)
+}
+
+async fn what_cannot_be_decoded_and_what_keeps_failing_become_dead_letters(target: &Target) -> TestResult {
+    let (topic, group) = (target.topic("mixed"), target.group("mixed"));
+    target.create_topic(&topic, 1).await?;
+    let broker = target.first_broker().await?;
+    for body in ["1", "two", "3", "4"] {
+        raw::send(
+            broker,
+            &topic,
+            0,
+            body.as_bytes(),
+            &[(property::UNIQUE_KEY, body)],
+        )
+        .await?;
+    }
+    let yaml = format!("spring.cloud.stream.bindings.odd-in-0: {{ destination: {topic}, group: {group} }}");
+    let (sender, mut received) = channel(100);
+    let odd = move |Json(n): Json<u64>, meta: Meta| {
+        let sender = sender.clone();
+        async move {
+            let _ = sender.send((n, meta.attempt())).await;
+            if n % 2 == 1 {
+                Ok(())
+            } else {
+                Err(io::Error::other(format!("{n} is even")))
+            }
+        }
+    };
+    let app = App::new(config(target, &yaml)?)
+        .without_discovery()
+        .register(Function::consumer("odd", odd))
+        .start()
+        .await?;
+    let mut letters = Vec::new();
+    eventually("two dead letters", async || {
+        if let Ok(pulled) = raw::pull(broker, &group, &dlq_topic(&group), 0, 0, "*").await {
+            letters = raw::records(&pulled)?
+                .into_iter()
+                .map(|record| String::from_utf8_lossy(&record.body).into_owned())
+                .collect();
+        }
+        Ok(letters.len() >= 2)
+    })
+    .await?;
+    letters.sort_unstable();
+    expect("dead letters", letters, ["4", "two"])?;
+    expect("a clean stop", app.shutdown().await.is_clean(), true)?;
+    let mut deliveries: Vec<(u64, u32)> = std::iter::from_fn(|| received.try_recv().ok()).collect();
+    deliveries.sort_unstable();
+    expect("deliveries", deliveries, [(1, 1), (3, 1), (4, 1), (4, 2), (4, 3)])
+}
+
+/// A target as the suite of all binders wants it.
+struct Bench<'a>(&'a Target);
+
+#[async_trait]
+impl conformance::Target for Bench<'_> {
+    async fn binder(&self) -> Arc<dyn Binder> {
+        let retries = MAX_ATTEMPTS - 1;
+        let yaml =
+            format!("spring.cloud.stream.rocketmq.default.consumer.push.max-reconsume-times: {retries}");
+        let config = config(self.0, &yaml).expect("a valid configuration");
+        Arc::new(
+            RocketMqBinder::connect(&config)
+                .await
+                .expect("a reachable name server"),
+        )
+    }
+
+    async fn unique(&self, base: &str) -> String {
+        static NAMES: AtomicU32 = AtomicU32::new(0);
+        let count = NAMES.fetch_add(1, Ordering::Relaxed);
+        let name = self.0.topic(&format!("{base}{count}"));
+        here(self.0.create_topic(&name, 4)).expect("the broker creates topics");
+        name
+    }
+
+    fn patience(&self) -> Duration {
+        PATIENCE
+    }
+
+    fn watch(&self) -> Duration {
+        Duration::from_secs(2)
+    }
+
+    async fn dead_letters(&self, group: &str, count: usize) -> Vec<Bytes> {
+        here(async {
+            let broker = self.0.first_broker().await.expect("a broker");
+            let mut letters = Vec::new();
+            // What is missing after the patience is for the check to say.
+            let _ = eventually("dead letters", async || {
+                if let Ok(pulled) = raw::pull(broker, group, &dlq_topic(group), 0, 0, "*").await {
+                    letters = raw::records(&pulled)?
+                        .into_iter()
+                        .map(|record| record.body)
+                        .collect();
+                }
+                Ok(letters.len() >= count)
+            })
+            .await;
+            letters
+        })
+    }
+}
+
+/// Runs to the end on this thread. The suite wants futures that move between threads, which those that poll with
+/// closures are not.
+fn here<F: Future>(future: F) -> F::Output {
+    block_in_place(|| Handle::current().block_on(future))
+}
+
+macro_rules! conformance {
+    ($($check:ident)+) => {$(
+        async fn $check(target: &Target) -> TestResult {
+            Ok(conformance::$check(&Bench(target)).await?)
+        }
+    )+};
+}
+
+conformance! {
+    a_message_arrives_as_it_was_sent
+    each_group_gets_every_message
+    members_of_a_group_share_the_messages
+    a_failed_delivery_comes_again_with_its_attempt
+    a_message_that_always_fails_is_dead_lettered_once
+    a_rejected_message_is_dead_lettered_at_once
+    a_skipped_message_does_not_come_again
+    no_more_handlers_run_than_the_concurrency_allows
+    a_paused_binding_delivers_nothing_until_resumed
+    a_binding_without_auto_startup_waits_for_resume
+    a_stop_waits_for_running_handlers
+    a_delivery_that_was_cut_off_comes_again
+    a_delayed_message_comes_after_its_delay
+    an_illegal_topic_is_refused_for_good
+    nothing_is_sent_after_the_shutdown
+}
