@@ -67,7 +67,7 @@ pub struct PushConsumerBuilder {
     client: Client,
     group: String,
     subscriptions: Vec<(String, Filter)>,
-    options: Options,
+    pub(super) options: Options,
     /// From the outermost to the innermost.
     layers: Vec<Box<dyn FnOnce(HandlerService) -> HandlerService + Send>>,
 }

@@ -109,7 +109,7 @@ impl Engine {
             assignment: Mutex::default(),
             ready: Ready::default(),
             budget: Budget::new(options.max_cached_bytes),
-            requeue: Requeue::default(),
+            requeue: Requeue::new(options.requeue_delay),
             counters: Counters::default(),
             rebalance: Notify::new(),
             paused: watch::Sender::new(options.paused),

@@ -41,3 +41,6 @@ pub use first_offset::ConsumeFrom;
 pub use outcome::{BoxError, IntoOutcome, Outcome, Retry};
 pub use push::{ConsumerStats, PushConsumer, ShutdownReport};
 pub use stream::{Leased, LeasedStream};
+
+#[cfg(test)]
+mod tests;

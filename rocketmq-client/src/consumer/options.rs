@@ -21,6 +21,8 @@ pub(super) struct Options {
     pub(super) rebalance_interval: Duration,
     pub(super) shutdown_grace: Duration,
     pub(super) paused: bool,
+    /// How long a message waits here that could not be given back. Java: `submitConsumeRequestLater`.
+    pub(super) requeue_delay: Duration,
     pub(super) allocate: Arc<dyn AllocateStrategy>,
 }
 
@@ -45,6 +47,7 @@ impl Default for Options {
             rebalance_interval: Duration::from_secs(20),
             shutdown_grace: Duration::from_secs(30),
             paused: false,
+            requeue_delay: Duration::from_secs(5),
             allocate: Arc::new(AllocateAveragely),
         }
     }

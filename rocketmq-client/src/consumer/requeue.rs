@@ -12,19 +12,25 @@ use super::process_queue::{Claim, ProcessQueue};
 use super::ready::Ready;
 use crate::sync::lock;
 
-/// How long such a message waits. Java: `submitConsumeRequestLater`, 5 s.
-const DELAY: Duration = Duration::from_secs(5);
-
 /// Waiting messages, the earliest first. Bounded by the limits of the caches, where they still count.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Requeue {
+    delay: Duration,
     waiting: Mutex<VecDeque<(Instant, Arc<ProcessQueue>, Claim)>>,
     added: Notify,
 }
 
 impl Requeue {
+    pub(super) fn new(delay: Duration) -> Self {
+        Self {
+            delay,
+            waiting: Mutex::default(),
+            added: Notify::new(),
+        }
+    }
+
     pub(super) fn add(&self, process: Arc<ProcessQueue>, claim: Claim) {
-        lock(&self.waiting).push_back((Instant::now() + DELAY, process, claim));
+        lock(&self.waiting).push_back((Instant::now() + self.delay, process, claim));
         self.added.notify_one();
     }
 
