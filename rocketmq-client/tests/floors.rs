@@ -8,16 +8,36 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("error", &["protocol"]),
     ("tasks", &[]),
+    ("sync", &[]),
     ("message", &["protocol", "error"]),
-    ("transport", &["protocol", "error", "tasks"]),
-    ("cluster", &["protocol", "error", "tasks", "message", "transport"]),
+    ("transport", &["protocol", "error", "tasks", "sync"]),
+    (
+        "cluster",
+        &["protocol", "error", "tasks", "sync", "message", "transport"],
+    ),
     (
         "producer",
-        &["protocol", "error", "tasks", "message", "transport", "cluster"],
+        &[
+            "protocol",
+            "error",
+            "tasks",
+            "sync",
+            "message",
+            "transport",
+            "cluster",
+        ],
     ),
     (
         "consumer",
-        &["protocol", "error", "tasks", "message", "transport", "cluster"],
+        &[
+            "protocol",
+            "error",
+            "tasks",
+            "sync",
+            "message",
+            "transport",
+            "cluster",
+        ],
     ),
 ];
 
