@@ -140,11 +140,13 @@ pub(super) fn all_groups(
     }))
 }
 
+/// As on a real broker, asking for a group makes it where groups are made by themselves.
 pub(super) fn group(
     context: Context<'_>,
     request: GetGroupConfig,
 ) -> Result<Json<SubscriptionGroupConfig>, Refusal> {
-    match context.broker.groups.get(&request.group) {
+    let broker = context.broker;
+    match broker.groups.find_or_create(&request.group, broker.clock.now()) {
         Some(config) => Ok(Json(SubscriptionGroupConfig::clone(&config))),
         None => Err(no_group(&request.group)),
     }

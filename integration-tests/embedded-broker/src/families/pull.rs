@@ -2,17 +2,40 @@
 //!
 //! Protocol source: `PullMessageProcessor`, `DefaultPullMessageResultHandler`.
 
-use std::sync::Arc;
-
 use rocketmq_client::protocol::bodies::{MessageModel, SubscriptionData, permission};
-use rocketmq_client::protocol::requests::{PullMessage, PullResultHeader, pull_flag};
+use rocketmq_client::protocol::requests::{PullMessage, pull_flag};
 use rocketmq_client::protocol::{Frame, Request, ResponseCode};
+use serde::Serialize;
 
 use super::send::no_group;
 use crate::broker::Broker;
-use crate::server::{Context, Refusal, Reply, Session, unreadable};
+use crate::server::{Context, Refusal, Reply, unreadable};
 use crate::store::{Batch, BatchStatus, TagFilter};
 use crate::wait::HeldPull;
+
+/// What forbids a pull, in the header of the refusal. Java: `ForbiddenType`.
+const GROUP_FORBIDDEN: &str = "2";
+const TOPIC_FORBIDDEN: &str = "3";
+const BROADCASTING_DISABLED: &str = "4";
+
+/// A pull that has passed the checks.
+struct Allowed {
+    filter: TagFilter,
+    topic_sys_flag: i32,
+    group_sys_flag: i32,
+}
+
+/// The header of the answer: a `PullResultHeader` and what only 5.x brokers say.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AnswerHeader {
+    suggest_which_broker_id: i64,
+    next_begin_offset: i64,
+    min_offset: i64,
+    max_offset: i64,
+    topic_sys_flag: i32,
+    group_sys_flag: i32,
+}
 
 pub(super) fn pull(context: Context<'_>, frame: Frame, reply: Reply<'_>) {
     let request = match PullMessage::from_frame(frame) {
@@ -20,14 +43,14 @@ pub(super) fn pull(context: Context<'_>, frame: Frame, reply: Reply<'_>) {
         Err(error) => return reply.refuse(&unreadable(error)),
     };
     let broker = context.broker;
-    let filter = match check(broker, &request) {
-        Ok(filter) => filter,
+    let allowed = match check(broker, &request) {
+        Ok(allowed) => allowed,
         Err(refusal) => return reply.refuse(&refusal),
     };
     let suspends = request.sys_flag & pull_flag::SUSPEND != 0 && !context.head.one_way;
-    let batch = read(broker, &request, &filter, || {
+    let batch = read(broker, &request, &allowed.filter, || {
         suspends
-            .then(|| HeldPull::new(broker, context.session, context.head, &request, &filter))
+            .then(|| HeldPull::new(broker, context.session, context.head, &request, &allowed.filter))
             .flatten()
     });
     if request.sys_flag & pull_flag::COMMIT_OFFSET != 0 {
@@ -39,18 +62,17 @@ pub(super) fn pull(context: Context<'_>, frame: Frame, reply: Reply<'_>) {
         );
     }
     if !batch.held {
-        answer(&request, &batch, reply);
+        answer(&request, &allowed, &batch, reply);
     }
 }
 
 /// Runs a pull that was held once more; now it is answered whatever there is.
-pub(crate) fn resume(broker: &Arc<Broker>, _: &Arc<Session>, held: &HeldPull, reply: Reply<'_>) {
+pub(crate) fn resume(broker: &Broker, held: &HeldPull, reply: Reply<'_>) {
     match check(broker, &held.request) {
-        Ok(filter) => answer(
-            &held.request,
-            &read(broker, &held.request, &filter, || None),
-            reply,
-        ),
+        Ok(allowed) => {
+            let batch = read(broker, &held.request, &allowed.filter, || None);
+            answer(&held.request, &allowed, &batch, reply);
+        }
         Err(refusal) => reply.refuse(&refusal),
     }
 }
@@ -77,26 +99,34 @@ fn read(
     batch
 }
 
-fn check(broker: &Broker, request: &PullMessage) -> Result<TagFilter, Refusal> {
+fn check(broker: &Broker, request: &PullMessage) -> Result<Allowed, Refusal> {
     let PullMessage {
         consumer_group,
         topic,
         queue_id,
         ..
     } = request;
-    let forbidden = |remark: String| Err(Refusal::new(ResponseCode::NO_PERMISSION, remark));
+    let forbidden = |what: &str, remark: String| {
+        Err(Refusal::new(ResponseCode::NO_PERMISSION, remark).with([("forbiddenType", what)]))
+    };
     let Some(group) = broker.groups.find_or_create(consumer_group, broker.clock.now()) else {
         return Err(no_group(consumer_group));
     };
     if !group.consume_enable {
-        return forbidden(format!("subscription group no permission, {consumer_group}"));
+        return forbidden(
+            GROUP_FORBIDDEN,
+            format!("subscription group no permission, {consumer_group}"),
+        );
     }
     let Some(topic) = broker.topics.get(topic) else {
         let remark = format!("topic[{topic}] not exist, apply first please!");
         return Err(Refusal::new(ResponseCode::TOPIC_NOT_EXIST, remark));
     };
     if topic.config.perm & permission::READ == 0 {
-        return forbidden(format!("the topic[{}] pulling message is forbidden", topic.name));
+        return forbidden(
+            TOPIC_FORBIDDEN,
+            format!("the topic[{}] pulling message is forbidden", topic.name),
+        );
     }
     let queues = topic.config.read_queue_nums;
     if !(0..queues).contains(queue_id) {
@@ -105,17 +135,21 @@ fn check(broker: &Broker, request: &PullMessage) -> Result<TagFilter, Refusal> {
             format!("queueId[{queue_id}] is illegal, topic:[{name}] topicConfig.readQueueNums:[{queues}]");
         return Err(Refusal::new(ResponseCode::INVALID_PARAMETER, remark));
     }
+    let allowed = |filter| Allowed {
+        filter,
+        topic_sys_flag: topic.config.topic_sys_flag,
+        group_sys_flag: group.group_sys_flag,
+    };
     if request.sys_flag & pull_flag::SUBSCRIPTION != 0 {
-        return filter_of_request(request);
+        return Ok(allowed(filter_of_request(request)?));
     }
     let Some(subscribed) = broker.members.subscribed(consumer_group, &topic.name) else {
         let remark = "the consumer's group info not exist";
         return Err(Refusal::new(ResponseCode::SUBSCRIPTION_NOT_EXIST, remark));
     };
     if !group.consume_broadcast_enable && subscribed.message_model == MessageModel::Broadcasting {
-        return forbidden(format!(
-            "the consumer group[{consumer_group}] can not consume by broadcast way"
-        ));
+        let remark = format!("the consumer group[{consumer_group}] can not consume by broadcast way");
+        return forbidden(BROADCASTING_DISABLED, remark);
     }
     let Some(subscription) = subscribed.subscription else {
         let remark = "the consumer's subscription not exist";
@@ -126,12 +160,17 @@ fn check(broker: &Broker, request: &PullMessage) -> Result<TagFilter, Refusal> {
         return Err(Refusal::new(ResponseCode::SUBSCRIPTION_NOT_LATEST, remark));
     }
     check_expression_type(&subscription.expression_type)?;
-    Ok(TagFilter::from(&*subscription))
+    Ok(allowed(TagFilter::from(&*subscription)))
 }
 
 fn filter_of_request(request: &PullMessage) -> Result<TagFilter, Refusal> {
     check_expression_type(request.expression_type.as_deref().unwrap_or_default())?;
     let expression = request.subscription.as_deref().unwrap_or_default();
+    // Separators and nothing between them; Java's `split` leaves nothing of that.
+    if !expression.is_empty() && expression.split("||").all(str::is_empty) {
+        let remark = "parse the consumer's subscription failed";
+        return Err(Refusal::new(ResponseCode::SUBSCRIPTION_PARSE_FAILED, remark));
+    }
     let subscription = SubscriptionData::by_tags(&request.topic, expression, request.sub_version);
     Ok(TagFilter::from(&subscription))
 }
@@ -145,7 +184,7 @@ pub(super) fn check_expression_type(expression_type: &str) -> Result<(), Refusal
     Err(Refusal::new(ResponseCode::SYSTEM_ERROR, remark))
 }
 
-fn answer(request: &PullMessage, batch: &Batch, reply: Reply<'_>) {
+fn answer(request: &PullMessage, allowed: &Allowed, batch: &Batch, reply: Reply<'_>) {
     let code = match batch.status {
         BatchStatus::Found => ResponseCode::SUCCESS,
         BatchStatus::NoMatchedMessage => ResponseCode::PULL_RETRY_IMMEDIATELY,
@@ -155,11 +194,13 @@ fn answer(request: &PullMessage, batch: &Batch, reply: Reply<'_>) {
             ResponseCode::PULL_OFFSET_MOVED
         }
     };
-    let header = PullResultHeader {
+    let header = AnswerHeader {
         suggest_which_broker_id: 0,
         next_begin_offset: batch.next,
         min_offset: batch.min,
         max_offset: batch.max,
+        topic_sys_flag: allowed.topic_sys_flag,
+        group_sys_flag: allowed.group_sys_flag,
     };
     reply.typed(code, Some(batch.status.name()), &header, &batch.messages);
 }

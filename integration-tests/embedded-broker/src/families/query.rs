@@ -43,7 +43,11 @@ pub(super) fn by_key(context: Context<'_>, request: QueryMessage) -> Result<Quer
     };
     if messages.is_empty() {
         let remark = "can not find message, maybe time range not correct";
-        return Err(Refusal::new(ResponseCode::QUERY_NOT_FOUND, remark));
+        let fields = [
+            ("indexLastUpdateTimestamp", "0"),
+            ("indexLastUpdatePhyoffset", "0"),
+        ];
+        return Err(Refusal::new(ResponseCode::QUERY_NOT_FOUND, remark).with(fields));
     }
     Ok(QueryResult {
         header: QueryResultHeader {

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rocketmq_client::protocol::bodies::TopicFilterType;
 use rocketmq_client::protocol::names::{self, RETRY_PREFIX};
-use rocketmq_client::protocol::{Frame, Properties, Record, ResponseCode, SysFlag, Text, java_hash};
+use rocketmq_client::protocol::{
+    Frame, Properties, Record, ResponseCode, SysFlag, Text, java_hash, property,
+};
 
 use self::header::{SendAnswer, SendHeader};
 use self::properties::SentProperties;
@@ -41,7 +43,9 @@ pub(super) fn send(context: Context<'_>, frame: Frame, reply: Reply<'_>) {
     };
     match stored {
         Ok(answer) => reply.typed(ResponseCode::SUCCESS, None, &answer, &[]),
-        Err(refusal) => reply.refuse(&refusal),
+        Err(refusal) => {
+            reply.refuse(&refusal.with([(property::MSG_REGION, REGION), (property::TRACE_ON, "true")]))
+        }
     }
 }
 

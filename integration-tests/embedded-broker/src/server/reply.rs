@@ -35,6 +35,8 @@ impl RequestHead {
 pub(crate) struct Refusal {
     pub(crate) code: ResponseCode,
     pub(crate) remark: String,
+    /// Header fields that a real broker sends with this refusal too.
+    pub(crate) fields: Fields,
 }
 
 impl Refusal {
@@ -42,7 +44,16 @@ impl Refusal {
         Self {
             code,
             remark: remark.into(),
+            fields: Fields::new(),
         }
+    }
+
+    /// Adds header fields.
+    pub(crate) fn with<'a>(mut self, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        for (name, value) in pairs {
+            self.fields.push(name, value);
+        }
+        self
     }
 }
 
@@ -97,7 +108,10 @@ impl<'a> Reply<'a> {
         if self.head.one_way {
             return;
         }
-        let frame = Frame::refusal(refusal.code, self.head.opaque, refusal.remark.as_str());
+        let frame = Frame {
+            fields: refusal.fields.clone(),
+            ..Frame::refusal(refusal.code, self.head.opaque, refusal.remark.as_str())
+        };
         if let Err(error) = frame.encode(self.head.format, self.out) {
             // Only a remark of megabytes can do this, and none is made here.
             tracing::error!(%error, code = self.head.code, "an answer cannot be encoded");

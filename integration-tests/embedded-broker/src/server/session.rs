@@ -236,7 +236,7 @@ impl Connection<'_> {
             let resumed = lock(&self.session.notes).resumed.pop_front();
             let Some(held) = resumed else { break };
             let reply = Reply::new(held.head, &mut self.output);
-            families::pull::resume(self.broker, self.session, &held, reply);
+            families::pull::resume(self.broker, &held, reply);
             if self.output.len() >= WRITE_BYTES {
                 self.flush().await?;
             }

@@ -144,6 +144,14 @@ async fn each_pull_that_is_not_right_gets_the_code_of_a_real_broker() {
             24,
             "group info not exist",
         ),
+        (
+            PullMessage {
+                subscription: Some("||".into()),
+                ..pull("t", 0, 0)
+            },
+            23,
+            "parse the consumer's subscription failed",
+        ),
         (sql, 1, "does not support consumer to filter message by SQL92"),
     ];
     for (request, code, part) in cases {
@@ -151,6 +159,17 @@ async fn each_pull_that_is_not_right_gets_the_code_of_a_real_broker() {
         assert_eq!(got.0, code, "{remark}");
         assert!(remark.contains(part), "{remark}");
     }
+}
+
+#[tokio::test]
+async fn the_header_says_what_forbids_a_pull() {
+    let (_broker, mut wire) = start().await;
+    wire.call(&topic("write-only", 1, 2)).await.unwrap();
+    let refused = wire.ask(&pull("write-only", 0, 0)).await;
+    assert_eq!(
+        (refused.code, refused.fields.get("forbiddenType")),
+        (16, Some("3"))
+    );
 }
 
 #[tokio::test]

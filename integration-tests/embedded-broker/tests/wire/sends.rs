@@ -64,6 +64,10 @@ async fn each_send_that_is_not_right_gets_the_code_of_a_real_broker() {
         assert_eq!(got.0, code, "{} {remark}", request.topic);
         assert!(remark.contains(part), "{remark}");
     }
+    // Refusals say as much of the broker as receipts do.
+    let refused = wire.ask(&message("bad topic", 0, "x")).await;
+    assert_eq!(refused.fields.get("MSG_REGION"), Some("DefaultRegion"));
+    assert_eq!(refused.fields.get("TRACE_ON"), Some("true"));
     // Nothing of it was stored, and the connection is as good as new.
     let max = MaxOffset {
         topic: "known".into(),
