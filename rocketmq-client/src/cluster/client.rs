@@ -230,8 +230,8 @@ impl ClientBuilder {
         self
     }
 
-    /// How headers are written. Default [`HeaderFormat::Json`], which all brokers and proxies read. Java:
-    /// `rocketmq.serialize.type`.
+    /// How headers are written. Default [`HeaderFormat::Binary`]: all brokers since 3.x read it, and it costs half of
+    /// what JSON does. Java: `rocketmq.serialize.type`, which is JSON there.
     pub fn header_format(mut self, format: HeaderFormat) -> Self {
         self.transport.format = format;
         self

@@ -48,7 +48,7 @@ pub(crate) struct TransportOptions {
 impl Default for TransportOptions {
     fn default() -> Self {
         Self {
-            format: HeaderFormat::Json,
+            format: HeaderFormat::Binary,
             connect_timeout: Duration::from_secs(3),
             max_in_flight: 65_535,
             max_buffered_bytes: 32 * 1024 * 1024,
