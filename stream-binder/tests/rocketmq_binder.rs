@@ -13,8 +13,8 @@ use rocketmq_embedded_broker::EmbeddedBroker;
 use stream_binder::config::Config;
 use stream_binder::conformance::{MAX_ATTEMPTS, Target};
 use stream_binder::{
-    Binder, BoxError, ConsumerBinding, Delivery, DeliveryHandler, Failure, Message, Outcome, ProducerBinding,
-    RocketMqBinder, SendStatus,
+    Binder, BoxError, ConsumerBinding, Delivery, DeliveryHandler, Failure, Message, Outcome, Persisted,
+    ProducerBinding, RocketMqBinder, SendStatus,
 };
 use tokio::sync::mpsc;
 use tokio::time;
@@ -31,7 +31,10 @@ struct Embedded {
 
 impl Embedded {
     async fn start() -> Self {
-        let broker = EmbeddedBroker::start().await.expect("a port");
+        Self::new(EmbeddedBroker::start().await.expect("a port"))
+    }
+
+    fn new(broker: EmbeddedBroker) -> Self {
         Self {
             broker,
             names: AtomicUsize::new(0),
@@ -301,6 +304,29 @@ async fn a_body_above_the_limit_of_its_binding_is_refused_for_good() -> TestResu
     );
     let usual = binder.bind_producer(ProducerBinding::new("g-out-0", "t")).await?;
     usual.send("t", Message::text("x".repeat(11))).await?;
+    binder.shutdown(PATIENCE).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_topic_that_nobody_may_create_is_named_by_the_failed_send() -> TestResult {
+    let broker = EmbeddedBroker::builder()
+        .auto_create_topics(false)
+        .start()
+        .await?;
+    let target = Embedded::new(broker);
+    let binder = target.binder().await;
+    let sender = binder.bind_producer(ProducerBinding::dynamic()).await?;
+    let error = sender
+        .send("nowhere", Message::text("x"))
+        .await
+        .expect_err("no such topic");
+    assert_eq!(error.persisted(), Persisted::No);
+    assert!(error.to_string().contains("nowhere"), "{error}");
+    assert!(
+        error.to_string().contains("create"),
+        "the remedy is missing: {error}"
+    );
     binder.shutdown(PATIENCE).await;
     Ok(())
 }

@@ -9,9 +9,7 @@ use tokio::sync::OnceCell;
 use tracing::warn;
 
 use super::message::outgoing;
-use crate::binder::{
-    BindError, Outbound, OutboundError, Persisted, ProducerBinding, SendReceipt, SendStatus,
-};
+use crate::binder::{BindError, Outbound, OutboundError, ProducerBinding, SendReceipt, SendStatus};
 use crate::config::{Config, RocketMqProducerProperties, SendType};
 use crate::failure::ErrorChain;
 use crate::message::Message;
@@ -128,12 +126,7 @@ fn unconfirmed(topic: Arc<str>) -> SendReceipt {
 }
 
 fn failed(error: client::Error) -> OutboundError {
-    let persisted = match error.persisted() {
-        client::Persisted::No => Persisted::No,
-        client::Persisted::Maybe => Persisted::Maybe,
-        client::Persisted::Yes => Persisted::Yes,
-    };
-    let failed = OutboundError::new(ErrorChain(&error).to_string(), persisted);
+    let failed = OutboundError::new(ErrorChain(&error).to_string(), error.persisted());
     if error.is_retryable() {
         failed
     } else {
