@@ -44,7 +44,7 @@ pub(super) fn send(context: Context<'_>, frame: Frame, reply: Reply<'_>) {
     match stored {
         Ok(answer) => reply.typed(ResponseCode::SUCCESS, None, &answer, &[]),
         Err(refusal) => {
-            reply.refuse(&refusal.with([(property::MSG_REGION, REGION), (property::TRACE_ON, "true")]))
+            reply.refuse(&refusal.with([(property::MSG_REGION, REGION), (property::TRACE_ON, "true")]));
         }
     }
 }
@@ -70,6 +70,12 @@ fn store<'a>(context: Context<'_>, sent: SendHeader<'a>, body: Bytes) -> Result<
         return Err(Refusal::new(ResponseCode::NO_PERMISSION, remark));
     }
     check_size(broker, &body)?;
+    if properties.has_unreadable_delay {
+        return Err(Refusal::new(
+            ResponseCode::SYSTEM_ERROR,
+            "the property DELAY is no number",
+        ));
+    }
     if properties.is_timer {
         let remark = "accurate timer message is not enabled, timerWheelEnable is false";
         return Err(Refusal::new(ResponseCode::SYSTEM_ERROR, remark));
@@ -83,7 +89,7 @@ fn store<'a>(context: Context<'_>, sent: SendHeader<'a>, body: Bytes) -> Result<
     let tag_code = properties.tags.map_or(0, |tag| i64::from(java_hash(tag)));
     let text = properties.stored(&unique_key, &broker.options.cluster_name, destination);
     check_properties(broker, &text)?;
-    let record = record_of(context, sent, &topic, queue_id, body, text);
+    let record = record_of(context, sent, &topic, queue_id, body, text.into());
     let appended = if delay_level > 0 {
         broker.append_delayed(delay_level, record)
     } else {
@@ -95,7 +101,7 @@ fn store<'a>(context: Context<'_>, sent: SendHeader<'a>, body: Bytes) -> Result<
         id,
         requested_queue,
         appended.queue_offset,
-        unique_key,
+        Some(unique_key),
     ))
 }
 
@@ -213,7 +219,7 @@ fn record_of(
     topic: &Topic,
     queue_id: i32,
     body: Bytes,
-    properties: String,
+    properties: Text,
 ) -> Record {
     let multi_tags = topic.config.topic_filter_type == TopicFilterType::MultiTag;
     let sys_flag = SysFlag(sent.sys_flag);
@@ -236,6 +242,6 @@ fn record_of(
         prepared_transaction_offset: 0,
         body,
         topic: topic.text.clone(),
-        properties: Properties::new(Text::from(properties)),
+        properties: Properties::new(properties),
     }
 }

@@ -53,6 +53,7 @@ async fn each_send_that_is_not_right_gets_the_code_of_a_real_broker() {
             16,
             "transaction message is forbidden",
         ),
+        (with(&[("DELAY", "soon")]), 1, "DELAY is no number"),
         (
             with(&[("TIMER_DELAY_SEC", "1")]),
             1,
@@ -255,7 +256,9 @@ async fn a_batch_becomes_messages_with_following_offsets_or_nothing() {
         (9, 1, 2)
     );
     assert_eq!(records[0].properties.get("TAGS"), Some("a"));
-    assert_eq!(records[1].properties.get("CLUSTER"), Some("DefaultCluster"));
+    // As on a real broker: only single messages are told where they were stored.
+    assert_eq!(records[1].properties.as_str(), b);
+    assert_eq!(answer.fields.get("transactionId"), None);
 
     let whole = batch(&[("one", &a), ("two", &b)]);
     for (topic, body, code) in [

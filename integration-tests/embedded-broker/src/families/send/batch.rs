@@ -10,9 +10,7 @@ use rocketmq_client::protocol::{ResponseCode, Text, java_hash};
 
 use super::header::{SendAnswer, SendHeader};
 use super::properties::SentProperties;
-use super::{
-    MAX_BATCH_TOPIC_BYTES, check_properties, check_size, find_topic, illegal_message, queue_of, record_of,
-};
+use super::{MAX_BATCH_TOPIC_BYTES, check_size, find_topic, illegal_message, queue_of, record_of};
 use crate::server::{Context, Refusal, unreadable};
 
 struct Element {
@@ -43,20 +41,14 @@ pub(super) fn store<'a>(
     let Some(elements) = elements(body) else {
         return Err(illegal_message(broker));
     };
-    // All are checked before the first is stored.
+    // All are checked before the first is stored. Their properties stay as they are: only single messages are told
+    // where they were stored.
     let mut records = Vec::with_capacity(elements.len());
-    let mut unique_keys = Vec::with_capacity(elements.len());
     for element in elements {
         check_size(broker, &element.body)?;
-        let properties = SentProperties::read(&element.properties);
-        let unique_key = properties
-            .unique_key
-            .map_or_else(|| broker.unique_ids.next(), str::to_owned);
-        let text = properties.stored(&unique_key, &broker.options.cluster_name, None);
-        check_properties(broker, &text)?;
-        let tag_code = properties.tags.map_or(0, |tag| i64::from(java_hash(tag)));
-        unique_keys.push(unique_key);
-        let mut record = record_of(context, sent, &topic, queue_id, element.body, text);
+        let tags = SentProperties::read(&element.properties).tags;
+        let tag_code = tags.map_or(0, |tag| i64::from(java_hash(tag)));
+        let mut record = record_of(context, sent, &topic, queue_id, element.body, element.properties);
         record.flag = element.flag;
         records.push((record, tag_code));
     }
@@ -70,8 +62,11 @@ pub(super) fn store<'a>(
         ids.push(broker.offset_id(appended.physical_offset));
     }
     let first = first.ok_or_else(|| illegal_message(broker))?;
-    let unique_keys = Cow::Owned(unique_keys.join(","));
-    Ok(SendAnswer::new(ids.join(","), queue_id, first, unique_keys))
+    // The batch itself may have a unique key, besides those of its messages.
+    let unique_key = SentProperties::read(sent.properties)
+        .unique_key
+        .map(Cow::Borrowed);
+    Ok(SendAnswer::new(ids.join(","), queue_id, first, unique_key))
 }
 
 /// Cuts a batch into its messages; none if it is no batch.

@@ -112,7 +112,7 @@ pub(super) struct SendAnswer<'a> {
     msg_id: String,
     queue_id: i32,
     queue_offset: i64,
-    transaction_id: Cow<'a, str>,
+    transaction_id: Option<Cow<'a, str>>,
     #[serde(rename = "MSG_REGION")]
     region: &'static str,
     #[serde(rename = "TRACE_ON")]
@@ -124,7 +124,7 @@ impl<'a> SendAnswer<'a> {
         msg_id: String,
         queue_id: i32,
         queue_offset: i64,
-        transaction_id: Cow<'a, str>,
+        transaction_id: Option<Cow<'a, str>>,
     ) -> Self {
         Self {
             msg_id,
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_answer_is_the_one_that_clients_read() {
-        let answer = SendAnswer::new("7F".into(), 1, 2, Cow::Borrowed("U"));
+        let answer = SendAnswer::new("7F".into(), 1, 2, Some(Cow::Borrowed("U")));
         let read: SendResultHeader = Fields::from_header(&answer).unwrap().header().unwrap();
         assert_eq!(
             (read.msg_id.as_str(), read.queue_id, read.queue_offset),

@@ -21,6 +21,7 @@ pub(super) struct SentProperties<'a> {
     pub(super) delay_level: i32,
     pub(super) is_transaction: bool,
     pub(super) is_timer: bool,
+    pub(super) has_unreadable_delay: bool,
     /// Whether the string has pairs that the broker writes itself or takes out.
     has_brokers_own: bool,
     has_destination: bool,
@@ -37,7 +38,10 @@ impl<'a> SentProperties<'a> {
             match name {
                 property::TAGS => read.tags = Some(value),
                 property::UNIQUE_KEY => read.unique_key = Some(value),
-                property::DELAY => read.delay_level = value.parse().unwrap_or(0),
+                property::DELAY => match value.parse() {
+                    Ok(level) => read.delay_level = level,
+                    Err(_) => read.has_unreadable_delay = true,
+                },
                 property::TRANSACTION_PREPARED => read.is_transaction = value.eq_ignore_ascii_case("true"),
                 property::MSG_REGION | property::TRACE_ON | property::CLUSTER | POP_CK => {
                     read.has_brokers_own = true;
