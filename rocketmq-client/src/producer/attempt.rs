@@ -3,6 +3,7 @@
 //! Protocol source: `DefaultMQProducerImpl#sendDefaultImpl`, `MQFaultStrategy`, `MQClientAPIImpl#processSendResponse`.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use super::{Core, WhenFull};
 use crate::cluster::{TopicRoute, outbound_parts};
 use crate::error::{Error, ErrorKind, Persisted, Result};
 use crate::protocol::bodies::MessageQueue;
-use crate::protocol::requests::{SendMessageV2, SendResultHeader};
-use crate::protocol::{Fields, Frame, ResponseCode, ResponseError};
+use crate::protocol::requests::SendMessageV2;
+use crate::protocol::{CodecError, Fields, Frame, ResponseCode, ResponseError};
 use crate::transport::{Connection, InFlight, Outbound, Started, backoff, random};
 
 /// The codes after which Java tries again, on another broker if there is one: `DefaultMQProducer#retryResponseCodes`.
@@ -314,13 +315,15 @@ impl Job {
 
     /// All that is left, unless another broker could be tried with a part of it.
     fn attempt_deadline(&self, alternatives: bool) -> Instant {
+        if !alternatives && self.core.options.attempt_timeout.is_none() {
+            return self.deadline;
+        }
         let now = Instant::now();
         let left = self.deadline.saturating_duration_since(now);
         let attempts_left = self.core.options.max_attempts.saturating_sub(self.attempts);
         let share = match self.core.options.attempt_timeout {
             Some(limit) => left.min(limit),
-            None if alternatives => left / attempts_left.max(1),
-            None => left,
+            None => left / attempts_left.max(1),
         };
         now + share
     }
@@ -373,21 +376,22 @@ impl Job {
         let Some(status) = SendStatus::of(code) else {
             return Err(refusal(attempt, &frame));
         };
-        let header: SendResultHeader = frame.fields.header().map_err(|error| {
+        let malformed = |error| {
             Error::from_response("SendMessageV2", &attempt.address, ResponseError::Malformed(error))
                 .with_persisted(Persisted::Yes)
-        })?;
+        };
+        let place = Place::read(&frame.fields).map_err(malformed)?;
         self.core.cluster.remoting().pool().trust(&attempt.address);
         if status != SendStatus::Ok && self.core.options.retry_when_not_stored_ok && self.may_retry() {
             return Err(refusal(attempt, &frame).with_persisted(Persisted::Yes));
         }
         let mut queue = attempt.queue.clone();
-        queue.queue_id = header.queue_id;
+        queue.queue_id = place.queue_id;
         Ok(SendReceipt {
             message_id: std::mem::take(&mut self.prepared.message_id),
-            offset_message_id: header.msg_id,
+            offset_message_id: place.message_id.to_owned(),
             queue,
-            queue_offset: header.queue_offset,
+            queue_offset: place.queue_offset,
             status,
             attempts: self.attempts,
         })
@@ -463,6 +467,33 @@ impl Drop for Job {
             self.core.room.leave(cost);
         }
     }
+}
+
+/// What a receipt needs of [`SendResultHeader`](crate::protocol::requests::SendResultHeader): read in place, since this
+/// is done for every message.
+struct Place<'a> {
+    message_id: &'a str,
+    queue_id: i32,
+    queue_offset: i64,
+}
+
+impl<'a> Place<'a> {
+    fn read(fields: &'a Fields) -> Result<Self, CodecError> {
+        let field = |name| {
+            let missing = || CodecError::Field(format!("missing field `{name}`"));
+            fields.get(name).ok_or_else(missing)
+        };
+        Ok(Self {
+            message_id: field("msgId")?,
+            queue_id: number("queueId", field("queueId")?)?,
+            queue_offset: number("queueOffset", field("queueOffset")?)?,
+        })
+    }
+}
+
+fn number<T: FromStr>(name: &str, text: &str) -> Result<T, CodecError> {
+    let wrong = |_| CodecError::Field(format!("header field {name:?}: cannot read {text:?}"));
+    text.parse().map_err(wrong)
 }
 
 /// A code that is no success. Of most it is known that nothing was stored; code 1 stands for anything.

@@ -118,12 +118,12 @@ impl IntoFuture for SendBuilder<'_> {
     fn into_future(self) -> SendFuture {
         let core = self.producer.core();
         SendFuture {
-            state: State::New(Box::new(New {
+            state: State::New(New {
                 timeout: self.timeout.unwrap_or(core.options.send_timeout),
                 core: Arc::clone(core),
                 message: self.message,
                 target: self.target,
-            })),
+            }),
         }
     }
 }
@@ -144,10 +144,14 @@ pub struct SendFuture {
     state: State,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large states are those of every send; a box would cost each one an allocation"
+)]
 enum State {
-    New(Box<New>),
+    New(New),
     /// The fast path: one request, answered over its connection.
-    InFlight(InFlight, Box<(Job, Attempt)>),
+    InFlight(InFlight, Job, Attempt),
     /// Everything else.
     Slow(Pin<Box<dyn Future<Output = Result<SendReceipt>> + Send>>),
     Failed(Error),
@@ -190,7 +194,7 @@ impl New {
             job.enter_or_fail()?;
         }
         Ok(match job.start() {
-            Fast::InFlight(in_flight, attempt) => State::InFlight(in_flight, Box::new((job, attempt))),
+            Fast::InFlight(in_flight, attempt) => State::InFlight(in_flight, job, attempt),
             Fast::NotNow(next) => State::Slow(Box::pin(job.run(next))),
         })
     }
@@ -203,12 +207,12 @@ impl Future for SendFuture {
         if matches!(self.state, State::New(_)) {
             self.start(Wait::AsConfigured);
         }
-        if let State::InFlight(in_flight, _) = &mut self.state {
+        if let State::InFlight(in_flight, ..) = &mut self.state {
             let answer = ready!(Pin::new(in_flight).poll(context));
-            let State::InFlight(in_flight, flown) = mem::replace(&mut self.state, State::Done) else {
+            let State::InFlight(in_flight, mut job, attempt) = mem::replace(&mut self.state, State::Done)
+            else {
                 return Poll::Ready(Err(given_up()));
             };
-            let (mut job, attempt) = *flown;
             if matches!(&answer, Ok(frame) if frame.code == ResponseCode::GO_AWAY.0) {
                 job.retire(&attempt, in_flight.connection());
             }

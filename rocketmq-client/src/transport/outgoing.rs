@@ -50,6 +50,11 @@ impl Batch {
         self.bytes = 0;
     }
 
+    /// Everything that is left, if it is in one piece.
+    pub(super) fn as_one(&self) -> Option<&[u8]> {
+        self.large.is_empty().then(|| self.chunk())
+    }
+
     /// The part of the buffer that comes before the next segment.
     fn before_segment(&self) -> &[u8] {
         let end = self.large.front().map_or(self.buffer.len(), |(at, _)| *at);

@@ -209,7 +209,7 @@ impl Slots {
         self.failure.as_ref()
     }
 
-    #[cfg(test)]
+    /// How many requests have a slot.
     pub(super) fn in_flight(&self) -> usize {
         self.used
     }

@@ -1,6 +1,7 @@
 //! The three tasks of a connection: one writes, one reads, one watches deadlines. None of them does two of these, so
 //! none can be kept from reading by a peer that does not read.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, trace, warn};
@@ -27,6 +29,9 @@ const READ_ROOM: usize = 16 * 1024;
 const READ_BUFFER: usize = 64 * 1024;
 /// How long the last write of a connection that is closed may take.
 const LAST_WRITE: Duration = Duration::from_secs(1);
+/// With more requests in flight than this the writer lets those who are about to send go first: one write then carries
+/// many frames. Below that it would only add to the latency.
+const CROWD: usize = 8;
 /// A silence of this length and enough requests without an answer mean that the peer is frozen.
 const FROZEN_SILENCE: Duration = Duration::from_secs(1);
 
@@ -48,6 +53,8 @@ where
                 {
                     // What was queued before the stop still leaves: unregistrations and the last commits.
                     lock(&shared.outgoing).close();
+                } else if lock(&shared.slots).in_flight() > CROWD {
+                    yield_now().await;
                 }
                 continue;
             }
@@ -55,12 +62,18 @@ where
         if shared.waiting_for_buffer.load(Ordering::SeqCst) > 0 {
             shared.buffer_freed.notify_waiters();
         }
-        let write = writer.write_all_buf(&mut batch);
-        let written = match stop.run_until_cancelled(write).await {
+        let mut write = pin!(async {
+            match batch.as_one() {
+                Some(bytes) => writer.write_all(bytes).await,
+                None => writer.write_all_buf(&mut batch).await,
+            }
+        });
+        let written = match stop.run_until_cancelled(write.as_mut()).await {
             Some(written) => written,
             None if lock(&shared.outgoing).is_aborted() => break,
+            // The rest of a frame that is half written leaves too.
             None => {
-                let rest = timeout(LAST_WRITE, writer.write_all_buf(&mut batch)).await;
+                let rest = timeout(LAST_WRITE, write).await;
                 rest.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
             }
         };
