@@ -56,8 +56,7 @@ fn the_cause_is_the_source() {
     );
     assert_eq!(error.kind(), ErrorKind::Protocol);
     assert_eq!(error.source().unwrap().to_string(), "missing field `offset`");
-    assert_eq!(
-        error.clone().source().unwrap().to_string(),
-        "missing field `offset`"
-    );
+    let copy = error.clone();
+    drop(error);
+    assert_eq!(copy.source().unwrap().to_string(), "missing field `offset`");
 }

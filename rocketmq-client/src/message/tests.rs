@@ -104,7 +104,7 @@ fn a_view_gives_back_what_was_sent() {
         .key("a")
         .key("b")
         .property("x", "1");
-    let mut properties = message.properties.clone();
+    let mut properties = message.properties;
     properties.set(property::UNIQUE_KEY, "0A0B").unwrap();
     let view = view(record("orders", &properties));
     assert_eq!(view.topic(), "orders");

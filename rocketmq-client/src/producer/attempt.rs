@@ -35,6 +35,9 @@ pub(super) const RETRY_CODES: [ResponseCode; 8] = [
 /// For how long a broker that did not answer, or could not be reached, comes last.
 const AVOIDED: Duration = Duration::from_secs(5);
 
+/// A user's function that gives the place of a queue among those it is shown.
+type Choose = Box<dyn FnOnce(&[MessageQueue]) -> usize + Send>;
+
 /// Which queue a message goes to.
 pub(super) enum Target {
     /// The next one in turn, or the one that its sharding key says.
@@ -42,7 +45,7 @@ pub(super) enum Target {
     /// This one.
     Queue(MessageQueue),
     /// The one that this function chooses.
-    Chosen(Box<dyn FnOnce(&[MessageQueue]) -> usize + Send>),
+    Chosen(Choose),
 }
 
 impl fmt::Debug for Target {

@@ -20,8 +20,6 @@ use crate::tasks::Tasks;
 pub(crate) enum Answer {
     /// Responds; the opaque is filled in.
     Respond(Frame),
-    /// Writes frames as they are.
-    Frames(Vec<Frame>),
     /// Writes bytes as they are, then ends the connection with a reset.
     BytesThenReset(Bytes),
     /// Writes bytes as they are.
@@ -104,10 +102,6 @@ impl FakeServer {
         self.address.to_string()
     }
 
-    pub(crate) fn socket_address(&self) -> SocketAddr {
-        self.address
-    }
-
     /// Everything it was asked so far.
     pub(crate) fn requests(&self) -> Vec<Frame> {
         lock(&self.requests).clone()
@@ -162,7 +156,6 @@ async fn talk(
                         put(&Frame { opaque, ..response }, &mut out);
                     }
                 }
-                Answer::Frames(frames) => frames.iter().for_each(|frame| put(frame, &mut out)),
                 Answer::Bytes(bytes) => out.extend_from_slice(&bytes),
                 Answer::BytesThenReset(bytes) => {
                     stream.write_all(&bytes).await?;

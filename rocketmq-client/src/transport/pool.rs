@@ -227,9 +227,7 @@ impl Pool {
             return;
         }
         if let Some(peer) = read(&self.peers).get(address) {
-            if peer.suspect_until.load(Ordering::Relaxed) > 0 {
-                peer.suspect_until.store(0, Ordering::Relaxed);
-            }
+            peer.suspect_until.store(0, Ordering::Relaxed);
         }
     }
 

@@ -148,12 +148,12 @@ impl Slots {
 
     /// Hands a reply to the request it belongs to. Without one it came too late, and is dropped and counted.
     pub(super) fn resolve(&mut self, frame: Frame) -> Option<Waker> {
-        if let Some(slot) = self.find(frame.opaque) {
-            if let State::Waiting(waker) = &mut slot.state {
-                let waker = waker.take();
-                slot.state = State::Done(frame);
-                return waker;
-            }
+        if let Some(slot) = self.find(frame.opaque)
+            && let State::Waiting(waker) = &mut slot.state
+        {
+            let waker = waker.take();
+            slot.state = State::Done(frame);
+            return waker;
         }
         self.late += 1;
         None

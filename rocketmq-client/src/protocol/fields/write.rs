@@ -37,9 +37,20 @@ impl FieldSink for BinarySink<'_> {
         let key_len = i16::try_from(key.len()).map_err(|_| too_large(key.len(), i16::MAX as u64))?;
         let value_len = i32::try_from(value.len()).map_err(|_| too_large(value.len(), i32::MAX as u64))?;
         self.0.reserve(6 + key.len() + value.len());
-        self.0.put_i16(key_len);
-        self.0.put_slice(key.as_bytes());
-        self.0.put_i32(value_len);
+        // Names are short, and one copy is cheaper than three.
+        let mut head = [0; 32];
+        let end = 2 + key.len();
+        if let Some((key_room, len_room)) = head.get_mut(..end + 4).and_then(|head| head.split_at_mut_checked(end)) {
+            let (len, name) = key_room.split_at_mut(2);
+            len.copy_from_slice(&key_len.to_be_bytes());
+            name.copy_from_slice(key.as_bytes());
+            len_room.copy_from_slice(&value_len.to_be_bytes());
+            self.0.put_slice(head.get(..end + 4).unwrap_or_default());
+        } else {
+            self.0.put_i16(key_len);
+            self.0.put_slice(key.as_bytes());
+            self.0.put_i32(value_len);
+        }
         self.0.put_slice(value.as_bytes());
         Ok(())
     }
@@ -98,9 +109,8 @@ pub(crate) fn escape_into(text: &str, out: &mut BytesMut) {
             b'\t' => out.put_slice(b"\\t"),
             _ => {
                 const HEX: &[u8; 16] = b"0123456789abcdef";
-                out.put_slice(b"\\u00");
-                out.put_u8(HEX[usize::from(byte >> 4)]);
-                out.put_u8(HEX[usize::from(byte & 15)]);
+                let (high, low) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);
+                out.put_slice(&[b'\\', b'u', b'0', b'0', high, low]);
             }
         }
     }
