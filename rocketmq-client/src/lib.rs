@@ -1,5 +1,70 @@
-//! An async Apache RocketMQ client for the remoting protocol.
+//! An async [Apache RocketMQ](https://rocketmq.apache.org) client for the remoting protocol: brokers 4.9 to 5.x, no
+//! proxy, no Java.
+//!
+//! One [`Client`] per cluster and identity; producers and consumers are made from it and share its connections, routes
+//! and heartbeats. All handles are cheap clones, `Send` and `Sync`.
+//!
+//! ```
+//! # use rocketmq_embedded_broker::EmbeddedBroker;
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let broker = EmbeddedBroker::start().await?;
+//! use rocketmq_client::{Client, ConsumeFrom, Message, Retry};
+//!
+//! let client = Client::connect(broker.name_server()).await?;
+//!
+//! let producer = client.producer("orders-svc").start().await?;
+//! producer.send(Message::new("orders", "42 apples").tag("vip").key("order-42")).await?;
+//!
+//! let mut orders = client
+//!     .push_consumer("billing")
+//!     .subscribe("orders", "vip || late")
+//!     .consume_from(ConsumeFrom::First)
+//!     .stream()
+//!     .await?;
+//! if let Some(order) = orders.next().await {
+//!     match order.message().body().starts_with(b"42") {
+//!         true => order.ack(),
+//!         false => order.retry(Retry::Broker),
+//!     }
+//! }
+//!
+//! client.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where to read on
+//! - Sending: [`Producer`], [`SendBuilder`] (awaited, detached, with a callback, one-way), [`SendReceipt`].
+//! - Receiving: [`PushConsumer`] with a handler or as a stream; what a handler decides is an [`Outcome`].
+//! - Failing: [`Error`] says its kind and whether the message may be stored.
+//! - What happens to futures that are dropped: [`docs::cancellation`].
+//! - How it is built: [`docs::architecture`]; the wire itself: [`protocol`].
+//!
+//! # When a send fails
+//! ```
+//! # use rocketmq_embedded_broker::EmbeddedBroker;
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let broker = EmbeddedBroker::builder().auto_create_topics(false).start().await?;
+//! use rocketmq_client::{Client, ErrorKind, Message, Persisted};
+//!
+//! let client = Client::connect(broker.name_server()).await?;
+//! let producer = client.producer("orders-svc").start().await?;
+//! match producer.send(Message::new("no-such-topic", "x")).await {
+//!     Ok(receipt) => println!("stored at {} of {}", receipt.queue_offset, receipt.queue),
+//!     Err(error) if error.persisted() == Persisted::Maybe => println!("perhaps stored: {error}"),
+//!     Err(error) => {
+//!         println!("not stored: {error}");
+//!         assert_eq!(error.kind(), ErrorKind::TopicNotFound);
+//!     }
+//! }
+//! # client.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
 
+pub mod docs;
 pub mod protocol;
 
 mod cluster;

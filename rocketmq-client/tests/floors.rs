@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// A module and what it may name of this crate besides itself.
 const FLOORS: &[(&str, &[&str])] = &[
+    ("docs", &[]),
     ("protocol", &[]),
     ("error", &["protocol"]),
     ("tasks", &[]),
@@ -87,7 +88,7 @@ fn files_of(source: &Path, module: &str) -> Vec<PathBuf> {
     let mut folders = vec![source.join(module)];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).into_iter().flatten() {
-            let path = entry.unwrap().path();
+            let path = entry.expect("the sources can be listed").path();
             if path.is_dir() {
                 folders.push(path);
             } else {

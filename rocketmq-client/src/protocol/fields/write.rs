@@ -40,7 +40,10 @@ impl FieldSink for BinarySink<'_> {
         // Names are short, and one copy is cheaper than three.
         let mut head = [0; 32];
         let end = 2 + key.len();
-        if let Some((key_room, len_room)) = head.get_mut(..end + 4).and_then(|head| head.split_at_mut_checked(end)) {
+        if let Some((key_room, len_room)) = head
+            .get_mut(..end + 4)
+            .and_then(|head| head.split_at_mut_checked(end))
+        {
             let (len, name) = key_room.split_at_mut(2);
             len.copy_from_slice(&key_len.to_be_bytes());
             name.copy_from_slice(key.as_bytes());
