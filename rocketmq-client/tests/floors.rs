@@ -91,7 +91,7 @@ fn files_of(source: &Path, module: &str) -> Vec<PathBuf> {
             let path = entry.expect("the sources can be listed").path();
             if path.is_dir() {
                 folders.push(path);
-            } else {
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
                 files.push(path);
             }
         }
