@@ -171,18 +171,22 @@ impl From<Result<(), Failure>> for Outcome {
     }
 }
 
-/// Prints an error with all its causes: `a: b: c`.
+/// Prints an error with all its causes: `a: b: c`. A cause that is already told is left out.
 pub(crate) struct ErrorChain<'a>(pub(crate) &'a (dyn Error + 'static));
 
 impl fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
+        let mut told = self.0.to_string();
         let mut cause = self.0.source();
         while let Some(error) = cause {
-            write!(f, ": {error}")?;
+            let text = error.to_string();
+            if !told.contains(&text) {
+                told.push_str(": ");
+                told.push_str(&text);
+            }
             cause = error.source();
         }
-        Ok(())
+        f.write_str(&told)
     }
 }
 
@@ -198,6 +202,27 @@ mod tests {
         let failure = parse("x").unwrap_err();
         assert!(failure.is_retry());
         assert_eq!(failure.to_string(), "invalid digit found in string");
+    }
+
+    #[test]
+    fn a_chain_tells_each_cause_once() {
+        #[derive(Debug)]
+        struct Told(&'static str, Option<Box<Told>>);
+        impl fmt::Display for Told {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.0)
+            }
+        }
+        impl Error for Told {
+            fn source(&self) -> Option<&(dyn Error + 'static)> {
+                self.1.as_deref().map(|cause| cause as _)
+            }
+        }
+        let refused = || Box::new(Told("refused", None));
+        let dial = Told("cannot dial", Some(refused()));
+        assert_eq!(ErrorChain(&dial).to_string(), "cannot dial: refused");
+        let dial = Told("cannot dial: refused", Some(refused()));
+        assert_eq!(ErrorChain(&dial).to_string(), "cannot dial: refused");
     }
 
     #[test]

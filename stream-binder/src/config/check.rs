@@ -186,8 +186,9 @@ fn inconsistent(settings: &Settings, inputs: &[String]) -> Vec<ConfigError> {
             format!("{BINDINGS}.{name}.group"),
             setting.origin.clone(),
             format!(
-                "group `{group}` is already used by {BINDINGS}.{first}.group; {reason}. Give each binding a group of \
-                 its own"
+                "group `{group}` is already used by {BINDINGS}.{first}.group ({}); {reason}. Give each binding a group \
+                 of its own",
+                settings.set(&keys::GROUP, first).map(|setting| setting.origin.clone()).unwrap_or_default()
             ),
         ));
     }

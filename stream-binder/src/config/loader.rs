@@ -66,10 +66,15 @@ impl ConfigBuilder {
         self
     }
 
-    /// Adds a YAML text.
-    pub fn yaml(mut self, text: impl Into<String>) -> Self {
+    /// Adds a YAML text, which mistakes call `<yaml>`.
+    pub fn yaml(self, text: impl Into<String>) -> Self {
+        self.named_yaml("<yaml>", text)
+    }
+
+    /// Adds a YAML text under the name of the file that it comes from, for instance by `include_str!`.
+    pub fn named_yaml(mut self, name: impl Into<Arc<str>>, text: impl Into<String>) -> Self {
         self.texts.push(Text::Yaml {
-            name: "<yaml>".into(),
+            name: name.into(),
             text: text.into(),
         });
         self

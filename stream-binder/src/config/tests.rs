@@ -560,7 +560,7 @@ fn two_inputs_of_one_group_are_an_error_that_names_both() {
     assert_eq!(
         error.to_string(),
         "<yaml>:4: spring.cloud.stream.bindings.b-in-0.group: group `g` is already used by \
-         spring.cloud.stream.bindings.a-in-0.group; it consumes topic `t` with `x`, and `a-in-0` consumes topic `t` with \
+         spring.cloud.stream.bindings.a-in-0.group (<yaml>:3); it consumes topic `t` with `x`, and `a-in-0` consumes topic `t` with \
          `*`: RocketMQ keeps one subscription per group. Give each binding a group of its own"
     );
     let same = only(

@@ -20,7 +20,7 @@ async fn audit(Json(bill): Json<Bill>, meta: Meta, State(seen): State<mpsc::Send
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = Config::builder()
-        .yaml(include_str!("application.yml"))
+        .named_yaml("application.yml", include_str!("application.yml"))
         .environment(std::env::vars_os());
     let (seen, mut received) = mpsc::channel::<u64>(16);
     let app = App::new(config.load()?).state(seen).start().await?;

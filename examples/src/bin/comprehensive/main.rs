@@ -148,7 +148,7 @@ fn config(arguments: &Arguments) -> Result<Config, BoxError> {
     let mut builder = Config::builder().environment(std::env::vars_os());
     builder = match &arguments.config {
         Some(file) => builder.file(file),
-        None => builder.yaml(APPLICATION_YML),
+        None => builder.named_yaml("application.yml", APPLICATION_YML),
     };
     if arguments.is_bounded() && arguments.config.is_none() {
         // A run with an end goes as fast as it can; one without is to be watched.

@@ -33,7 +33,7 @@ async fn orders(Json(order): Json<Order>, meta: Meta) -> Result<(), Failure> {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let config = Config::builder()
-        .yaml(include_str!("application.yml"))
+        .named_yaml("application.yml", include_str!("application.yml"))
         .environment(std::env::vars_os());
     App::new(config.load()?).run().await?;
     Ok(())
