@@ -218,9 +218,9 @@ pub enum SendStatus {
     /// Stored in memory; the flush to disk was not confirmed in time.
     FlushDiskTimeout,
     /// Stored on the master; no replica confirmed in time.
-    FlushReplicaTimeout,
+    FlushSlaveTimeout,
     /// Stored on the master; there is no replica.
-    ReplicaNotAvailable,
+    SlaveNotAvailable,
     /// Handed over; nobody waited for the broker to say that it is stored (`send-type` `Async` or `OneWay`). Such a
     /// receipt has no message id and no position.
     Unconfirmed,

@@ -97,6 +97,24 @@ impl RocketMqBinder {
     pub fn client(&self) -> &Client {
         &self.client
     }
+
+    /// Has the embedded broker, if there is one, create the topic of a binding before anybody looks for it. A topic
+    /// that comes into being with its first message is seen by consumers only some moments later.
+    #[cfg(feature = "embedded")]
+    async fn create_topic(&self, binding: &str, topic: &str) -> Result<(), BindError> {
+        match &self.embedded {
+            Some(embedded) => embedded.create_topic(&self.client, topic).await.map_err(|error| {
+                BindError::new(
+                    binding,
+                    format!(
+                        "the embedded broker refuses topic {topic}: {}",
+                        ErrorChain(&error)
+                    ),
+                )
+            }),
+            None => Ok(()),
+        }
+    }
 }
 
 #[async_trait]
@@ -110,10 +128,16 @@ impl Binder for RocketMqBinder {
         binding: ConsumerBinding,
         handler: DeliveryHandler,
     ) -> Result<Box<dyn BoundConsumer>, BindError> {
+        #[cfg(feature = "embedded")]
+        self.create_topic(&binding.name, &binding.destination).await?;
         inbound::bind(&self.client, &self.config, binding, handler).await
     }
 
     async fn bind_producer(&self, binding: ProducerBinding) -> Result<Arc<dyn Outbound>, BindError> {
+        #[cfg(feature = "embedded")]
+        if let (Some(name), Some(destination)) = (&binding.name, &binding.destination) {
+            self.create_topic(name, destination).await?;
+        }
         outbound::bind(&self.client, &self.config, &self.producers, &binding).await
     }
 

@@ -107,8 +107,8 @@ fn confirmed(topic: &str, receipt: client::SendReceipt) -> SendReceipt {
     let status = match receipt.status {
         client::SendStatus::Ok => SendStatus::Ok,
         client::SendStatus::FlushDiskTimeout => SendStatus::FlushDiskTimeout,
-        client::SendStatus::FlushSlaveTimeout => SendStatus::FlushReplicaTimeout,
-        client::SendStatus::SlaveNotAvailable => SendStatus::ReplicaNotAvailable,
+        client::SendStatus::FlushSlaveTimeout => SendStatus::FlushSlaveTimeout,
+        client::SendStatus::SlaveNotAvailable => SendStatus::SlaveNotAvailable,
         _ => SendStatus::Unconfirmed,
     };
     SendReceipt::new(

@@ -15,10 +15,13 @@ use tracing_subscriber::EnvFilter;
 /// Lines per second that a human can follow; the others are counted.
 const LINES_PER_SECOND: u32 = 30;
 
+/// What is logged unless `RUST_LOG` says otherwise: what is bound and what fails. What the client repairs by
+/// itself is not.
+const QUIET: &str = "warn,stream_binder=info,rocketmq_client=error";
+
 /// Logs go to standard error, so that standard output holds what flows and the summary.
 pub(crate) fn start_log() {
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,rocketmq_client=warn"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(QUIET));
     let colours = io::stderr().is_terminal();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
