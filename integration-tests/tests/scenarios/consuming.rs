@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
@@ -19,7 +19,7 @@ use integration_tests::{
 };
 use rocketmq_client::protocol::{names::dlq_topic, property, requests::QueryConsumerOffset};
 use rocketmq_client::{Client, ConsumeFrom, MessageView, Outcome, Retry};
-use tokio::sync::mpsc::channel;
+use tokio::sync::{Semaphore, mpsc::channel};
 
 use crate::{
     inbox::{Inbox, expect},
@@ -36,6 +36,8 @@ scenarios![
     the_first_commits_of_a_group_are_all_kept,
     members_share_the_queues_and_take_over_those_of_one_that_leaves,
     a_graceful_stop_loses_and_repeats_nothing,
+    a_consumer_that_vanishes_loses_nothing,
+    what_a_slow_handler_leaves_in_the_cache_stays_within_the_limits,
     a_stream_lends_messages_until_they_are_acknowledged,
 ];
 
@@ -435,6 +437,113 @@ async fn a_graceful_stop_loses_and_repeats_nothing(target: &Target) -> TestResul
     let verdict = history.check();
     verdict.complete()?;
     expect("repeated", verdict.duplicates, 0)
+}
+
+async fn a_consumer_that_vanishes_loses_nothing(target: &Target) -> TestResult {
+    const MESSAGES: u32 = 200;
+    let (topic, group) = (target.topic("vanish"), target.group("vanish"));
+    target.create_topic(&topic, 4).await?;
+    let broker = target.first_broker().await?;
+    for sequence in 0..MESSAGES {
+        send(
+            broker,
+            &topic,
+            i32::try_from(sequence % 4)?,
+            sequence.to_string().as_bytes(),
+            &[],
+        )
+        .await?;
+    }
+    let done = Arc::new(Mutex::new(BTreeSet::new()));
+    for stay in [false, true] {
+        let client = Client::connect(target.name_server()).await?;
+        let (progress, mut made) = channel(1_000);
+        let finished = Arc::clone(&done);
+        let consumer = client
+            .push_consumer(&group)
+            .subscribe(&topic, "*")
+            .consume_from(ConsumeFrom::First)
+            .concurrency(4)
+            .start(move |message: MessageView| {
+                let (finished, progress) = (Arc::clone(&finished), progress.clone());
+                async move {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    // Counted only when the handler is about to return: one that is cut off has not done its work.
+                    finished
+                        .lock()
+                        .map_err(|_| "poisoned")?
+                        .insert(message.body().clone());
+                    let _ = progress.try_send(());
+                    Ok::<_, Failure>(())
+                }
+            })
+            .await?;
+        if stay {
+            eventually("every message", async || {
+                Ok(done.lock().map_err(|_| "poisoned")?.len() == usize::try_from(MESSAGES)?)
+            })
+            .await?;
+            consumer.shutdown().await;
+            client.shutdown().await;
+        } else {
+            for _ in 0..MESSAGES / 3 {
+                made.recv().await.ok_or("the consumer is gone")?;
+            }
+            // Dropped without a word, in the middle of its work.
+        }
+    }
+    Ok(())
+}
+
+async fn what_a_slow_handler_leaves_in_the_cache_stays_within_the_limits(target: &Target) -> TestResult {
+    const MESSAGES: usize = 600;
+    const CACHED: usize = 64;
+    const BATCH: usize = 32;
+    let (topic, group) = (target.topic("slow"), target.group("slow"));
+    target.create_topic(&topic, 1).await?;
+    let broker = target.first_broker().await?;
+    for _ in 0..MESSAGES {
+        send(broker, &topic, 0, &[b'x'; 1024], &[]).await?;
+    }
+    let client = Client::connect(target.name_server()).await?;
+    let gate = Arc::new(Semaphore::new(0));
+    let handled = Arc::new(AtomicU32::new(0));
+    let (entry, count) = (Arc::clone(&gate), Arc::clone(&handled));
+    let consumer = client
+        .push_consumer(&group)
+        .subscribe(&topic, "*")
+        .consume_from(ConsumeFrom::First)
+        .max_cached_messages_per_queue(CACHED)
+        .pull_batch_size(BATCH)
+        .start(move |_: MessageView| {
+            let (entry, count) = (Arc::clone(&entry), Arc::clone(&count));
+            async move {
+                entry.acquire().await?.forget();
+                count.fetch_add(1, Ordering::SeqCst);
+                Ok::<_, Failure>(())
+            }
+        })
+        .await?;
+    let mut most = 0;
+    for released in (0..MESSAGES).step_by(50) {
+        eventually("a full cache, or the end", async || {
+            let cached = consumer.stats().cached;
+            most = most.max(cached);
+            // It pulls again when there is room for a batch.
+            Ok(cached > (CACHED - BATCH).min(MESSAGES - released - 1))
+        })
+        .await?;
+        gate.add_permits(50);
+    }
+    eventually("every message", async || {
+        Ok(handled.load(Ordering::SeqCst) == u32::try_from(MESSAGES)?)
+    })
+    .await?;
+    if most > CACHED {
+        return Err(format!("{most} messages were cached, the limit is {CACHED}").into());
+    }
+    client.shutdown().await;
+    Ok(())
 }
 
 async fn a_stream_lends_messages_until_they_are_acknowledged(target: &Target) -> TestResult {

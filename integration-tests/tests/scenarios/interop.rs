@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use integration_tests::{
     Failure,
     peer::{Language, Order, PeerConsumer, PeerProducer, Subscription},
-    scenario::TestResult,
+    scenario::{TestResult, eventually},
     scenarios,
     target::Target,
 };
@@ -22,6 +22,7 @@ use crate::{
 scenarios![
     every_client_reads_what_every_client_writes,
     a_message_that_a_client_keeps_refusing_comes_again_and_dies_at_the_limit,
+    members_of_different_languages_share_the_queues_of_a_group,
 ];
 
 /// Everything of a message that must arrive as it was sent.
@@ -81,6 +82,11 @@ fn orders(topic: &str, sender: &str) -> Vec<Order> {
         Order {
             body: (0..=255).collect(),
             ..plain("")
+        },
+        Order {
+            delay_level: Some(1),
+            tag: Some("late".to_owned()),
+            ..plain("delayed")
         },
         // Above 4 KiB, where Java and Go compress; once so regular that it shrinks, once not.
         Order {
@@ -174,6 +180,9 @@ async fn sent_by_rust(target: &Target, topic: &str) -> Result<Vec<Content>, Fail
         }
         for key in order.keys.iter().flat_map(|keys| keys.split(' ')) {
             message = message.key(key);
+        }
+        if let Some(level) = order.delay_level {
+            message = message.delay_level(level);
         }
         for (name, value) in &order.properties {
             message = message.property(name, value);
@@ -311,4 +320,48 @@ async fn refuse_to_the_end(target: &Target, language: Language) -> TestResult {
     } else {
         Err(format!("{language}: dead is {dead:?}").into())
     }
+}
+
+async fn members_of_different_languages_share_the_queues_of_a_group(target: &Target) -> TestResult {
+    const QUEUES: i32 = 6;
+    for language in [Language::Java5, Language::Go] {
+        language.installed()?;
+    }
+    let (topic, group) = (target.topic("mixed"), target.group("mixed"));
+    target.create_topic(&topic, QUEUES).await?;
+    let broker = target.first_broker().await?;
+    let subscription = Subscription::all(&group, &topic);
+    let mut java = PeerConsumer::start(Language::Java5, target.name_server(), &subscription).await?;
+    let mut go = PeerConsumer::start(Language::Go, target.name_server(), &subscription).await?;
+    let client = Client::connect(target.name_server()).await?;
+    let mut rust = Inbox::open(&client, &group, &topic, "*").await?;
+
+    // All divide by the same rule, each for itself: two queues each, and no queue twice. Until all have heard of each
+    // other, a queue may change hands; a round is only good when each member got its two queues' messages.
+    let mut round = 0;
+    eventually("two queues for each member", async || {
+        round += 1;
+        for queue in 0..QUEUES {
+            raw::send(broker, &topic, queue, format!("{round}").as_bytes(), &[]).await?;
+        }
+        let mut owners: BTreeMap<i32, BTreeSet<&str>> = BTreeMap::new();
+        let this = round.to_string();
+        while owners.len() < usize::try_from(QUEUES)? {
+            let (owner, queue, body) = tokio::select! {
+                delivery = java.next() => delivery.map(|d| ("Java", d.queue_id, d.body))?,
+                delivery = go.next() => delivery.map(|d| ("Go", d.queue_id, d.body))?,
+                message = rust.next() => message.map(|m| ("Rust", m.queue().queue_id, m.body().to_vec()))?,
+            };
+            if body == this.as_bytes() {
+                owners.entry(queue).or_default().insert(owner);
+            }
+        }
+        let of = |member| owners.values().filter(|names| names.contains(member)).count();
+        Ok((of("Java"), of("Go"), of("Rust")) == (2, 2, 2))
+    })
+    .await?;
+    java.shutdown().await?;
+    go.shutdown().await?;
+    client.shutdown().await;
+    Ok(())
 }

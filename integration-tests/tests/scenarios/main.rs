@@ -9,4 +9,5 @@ mod garbage;
 mod inbox;
 mod interop;
 mod raw;
+mod samples;
 mod sending;
