@@ -1,6 +1,7 @@
 //! What breaks between a client and its cluster, and what must hold all the same.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -31,6 +32,7 @@ use crate::inbox::{Inbox, expect};
 
 scenarios![
     no_acknowledged_message_is_lost_when_the_broker_is_killed,
+    sends_go_on_while_one_of_two_brokers_is_dead,
     a_frozen_broker_fails_sends_in_time_and_serves_again,
     a_dead_first_name_server_is_passed_over,
     a_connection_cut_anywhere_loses_nothing,
@@ -153,6 +155,44 @@ async fn no_acknowledged_message_is_lost_when_the_broker_is_killed(target: &Targ
     })
     .await
     .map_err(|failure| format!("{failure}: {}", history.check()))?;
+    consumer.shutdown().await;
+    client.shutdown().await;
+    history.check().complete()
+}
+
+async fn sends_go_on_while_one_of_two_brokers_is_dead(target: &Target) -> TestResult {
+    const MESSAGES: u32 = 200;
+    let mut settings = ServerSettings::default();
+    settings.brokers = 2;
+    let servers = target.own_servers(settings).await?;
+    let (topic, group) = (target.topic("two"), target.group("two"));
+    create_topic(&servers.name_server(), &topic, 2).await?;
+    let client = Client::connect(servers.name_server()).await?;
+    let producer = client.producer("producer").start().await?;
+    let history = Arc::new(History::new());
+    let consumer = record(&client, &group, &topic, &history).await?;
+    let mut brokers_used = BTreeSet::new();
+    for sequence in 0..MESSAGES {
+        if sequence == MESSAGES / 3 {
+            servers.kill(0).await?;
+        }
+        if sequence == 2 * MESSAGES / 3 {
+            servers.restart(0).await?;
+        }
+        let id = Id {
+            producer: 0,
+            sequence,
+        };
+        let result = producer.send(Message::new(&topic, id.to_string())).await;
+        history.sent(id, outcome(&result));
+        // A dead broker is one that another can stand in for, so the application sees no error.
+        brokers_used.insert(result?.queue.broker_name);
+    }
+    expect("brokers used", brokers_used.len(), 2)?;
+    eventually("every acknowledged message", async || {
+        Ok(history.outstanding() == 0)
+    })
+    .await?;
     consumer.shutdown().await;
     client.shutdown().await;
     history.check().complete()
