@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn a_chain_tells_each_cause_once() {
         #[derive(Debug)]
-        struct Told(&'static str, Option<Box<Told>>);
+        struct Told(&'static str, Option<Box<Self>>);
         impl fmt::Display for Told {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(self.0)

@@ -14,6 +14,9 @@ use super::value::{Mismatch, relaxed};
 use super::yaml::{self, Entry, Leaf};
 use super::{Config, check, environment, placeholder};
 
+/// Mistakes after which a text is not worth reading on: each costs a search for what was meant.
+const MAX_ERRORS: usize = 100;
+
 /// Collects the layers of a [`Config`]. Made by [`Config::builder`].
 ///
 /// ```
@@ -197,6 +200,16 @@ impl Layers {
         };
         let has_new_definition = entries.iter().any(is_new);
         for entry in entries {
+            if self.errors.len() >= MAX_ERRORS {
+                let message = format!("{MAX_ERRORS} mistakes so far; the rest of the text was not read");
+                let origin = Origin::File {
+                    name: Arc::clone(name),
+                    line: entry.line,
+                };
+                self.errors
+                    .push(ConfigError::new(Kind::Syntax, "", origin, message));
+                return;
+            }
             let path: Vec<&str> = entry.path.iter().map(|segment| &*segment.text).collect();
             let at = |line| Origin::File {
                 name: Arc::clone(name),

@@ -272,6 +272,20 @@ fn every_mistake_of_a_file_is_reported_at_once_in_the_order_of_its_lines() {
 }
 
 #[test]
+fn a_text_of_nothing_but_mistakes_is_not_read_to_its_end() {
+    let yaml: String = (0..10_000)
+        .map(|index| format!("stream.wrong{index}: 1\n"))
+        .collect();
+    let errors = errors(&yaml);
+    assert_eq!(errors.len(), 101);
+    assert!(
+        errors
+            .to_string()
+            .ends_with("<yaml>:101: 100 mistakes so far; the rest of the text was not read")
+    );
+}
+
+#[test]
 fn wrong_values_say_what_was_expected() {
     for (yaml, kind, message) in [
         (
