@@ -273,11 +273,11 @@ fn every_mistake_of_a_file_is_reported_at_once_in_the_order_of_its_lines() {
 
 #[test]
 fn a_text_of_nothing_but_mistakes_is_not_read_to_its_end() {
-    let yaml: String = (0..10_000)
+    let yaml: String = (0..1_000)
         .map(|index| format!("stream.wrong{index}: 1\n"))
         .collect();
     let errors = errors(&yaml);
-    assert_eq!(errors.len(), 101);
+    assert_eq!(errors.len(), 101, "{errors}");
     assert!(
         errors
             .to_string()
