@@ -63,7 +63,7 @@ fn registration(role: Role, attributes: &Attributes, checked: Checked) -> TokenS
         }
     });
     let require = types.iter().map(|ty| {
-        quote_spanned! {ty.span()=> (&#private::Probe::<#ty, #source_type>::new()).require(&mut __requirements); }
+        quote_spanned! {ty.span()=> (&#private::probe::Probe::<#ty, #source_type>::new()).require(&mut __requirements); }
     });
     let convert = match role {
         Role::Consumer => quote!(ConsumerReturn),
@@ -92,6 +92,13 @@ fn registration(role: Role, attributes: &Attributes, checked: Checked) -> TokenS
         .every_millis
         .iter()
         .map(|millis| quote!(.every(::std::time::Duration::from_millis(#millis))));
+    let traits = if arguments.is_empty() {
+        TokenStream::new()
+    } else {
+        quote!(
+            use #private::probe::*;
+        )
+    };
     let unused = if arguments.is_empty() {
         quote!(let _ = &mut __requirements;)
     } else {
@@ -105,8 +112,7 @@ fn registration(role: Role, attributes: &Attributes, checked: Checked) -> TokenS
         const _: () = {
             #(#aliases)*
             fn __make() -> #private::Function {
-                #[allow(unused_imports)]
-                use #private::{ProbeNothing as _, ProbeRequirements as _};
+                #traits
                 let mut __requirements = #private::Requirements::default();
                 #unused
                 #(#require)*

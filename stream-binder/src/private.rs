@@ -1,6 +1,6 @@
 //! What the attributes' expansion refers to. Not for use by hand: it may change in any version.
 
-use std::{marker::PhantomData, sync::Arc};
+use std::sync::Arc;
 
 pub use inventory;
 
@@ -23,35 +23,42 @@ use crate::{
 
 type Answer<'a> = BoxFuture<'a, Result<Output, Failure>>;
 
-/// What an argument needs, without an error of its own where it is no extractor: the extraction has that.
-#[derive(Debug)]
-pub struct Probe<T, S>(PhantomData<fn() -> (T, S)>);
+/// What the arguments need of the application.
+pub mod probe {
+    use std::marker::PhantomData;
 
-impl<T, S> Probe<T, S> {
-    #[expect(clippy::new_without_default, reason = "for generated code alone")]
-    #[must_use]
-    pub const fn new() -> Self {
-        Self(PhantomData)
+    use crate::function::{context::Requirements, handler::Argument};
+
+    /// What an argument needs, without an error of its own where it is no extractor: the extraction has that.
+    #[derive(Debug)]
+    pub struct Probe<T, S>(PhantomData<fn() -> (T, S)>);
+
+    impl<T, S> Probe<T, S> {
+        #[expect(clippy::new_without_default, reason = "for generated code alone")]
+        #[must_use]
+        pub const fn new() -> Self {
+            Self(PhantomData)
+        }
     }
-}
 
-/// Found first, for extractors.
-pub trait ProbeRequirements {
-    fn require(&self, requirements: &mut Requirements);
-}
-
-impl<T: Argument<S>, S> ProbeRequirements for Probe<T, S> {
-    fn require(&self, requirements: &mut Requirements) {
-        T::require(requirements);
+    /// Found first, for extractors.
+    pub trait ProbeRequirements {
+        fn require(&self, requirements: &mut Requirements);
     }
-}
 
-/// Found one reference later, for everything else.
-pub trait ProbeNothing {
-    fn require(&self, _: &mut Requirements) {}
-}
+    impl<T: Argument<S>, S> ProbeRequirements for Probe<T, S> {
+        fn require(&self, requirements: &mut Requirements) {
+            T::require(requirements);
+        }
+    }
 
-impl<T, S> ProbeNothing for &Probe<T, S> {}
+    /// Found one reference later, for everything else.
+    pub trait ProbeNothing {
+        fn require(&self, _: &mut Requirements) {}
+    }
+
+    impl<T, S> ProbeNothing for &Probe<T, S> {}
+}
 
 /// Exactly [`IntoOutcome`], with an error text of its own.
 #[diagnostic::on_unimplemented(

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use tokio::time;
-use tracing::{info, warn};
+use tracing::{Instrument, Span, info, info_span, warn};
 
 use crate::{
     bridge::OutputBinding,
@@ -27,7 +27,8 @@ impl Pipeline {
     pub(crate) async fn run(&self, mut delivery: Delivery) -> Outcome {
         let mut attempt = 1;
         loop {
-            let failure = match catch(self.attempt(&delivery)).await {
+            let span = self.span(&delivery);
+            let failure = match catch(self.attempt(&delivery).instrument(span)).await {
                 Ok(Ok(())) => return Outcome::Ack,
                 Ok(Err(failure)) => failure,
                 Err(panic) => Failure::retry(panic),
@@ -45,6 +46,13 @@ impl Pipeline {
             attempt += 1;
             delivery.meta_mut().set_local_attempt(attempt);
         }
+    }
+
+    /// What the function logs is tied to the message by this span.
+    fn span(&self, delivery: &Delivery) -> Span {
+        let meta = delivery.meta();
+        let (function, topic, message_id) = (&*self.cx.function, meta.topic(), meta.message_id());
+        info_span!("process", function, topic, message_id, attempt = meta.attempt())
     }
 
     /// Outputs are stored and confirmed before the input can be acknowledged: a crash in between repeats the
