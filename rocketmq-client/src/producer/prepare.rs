@@ -82,10 +82,12 @@ impl Prepared {
             flag,
             ..
         } = message;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let born_timestamp = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
         let message_id = match properties.get(property::UNIQUE_KEY) {
             Some(id) => id.to_owned(),
             None => {
-                let id = core.cluster.unique_ids().next();
+                let id = core.cluster.unique_ids().at(born_timestamp);
                 properties
                     .set(property::UNIQUE_KEY, &id)
                     .map_err(|error| Error::from_encode("message", error))?;
@@ -114,7 +116,6 @@ impl Prepared {
             Some(from) if body.len() >= from => compress(body, options.compression_level),
             _ => (body, 0),
         };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(Self {
             topic,
             body,
@@ -123,7 +124,7 @@ impl Prepared {
             properties,
             sys_flag,
             flag,
-            born_timestamp: i64::try_from(now.as_millis()).unwrap_or(i64::MAX),
+            born_timestamp,
             reconsume_times,
             max_reconsume_times,
         })

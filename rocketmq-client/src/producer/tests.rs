@@ -228,7 +228,7 @@ async fn a_frozen_broker_uses_up_its_share_of_the_time_and_is_avoided_then() {
     let client = client(&two.name_server.address()).await;
     let producer = client
         .producer("g")
-        .send_timeout(Duration::from_millis(600))
+        .send_timeout(Duration::from_secs(3))
         .start()
         .await
         .unwrap();
@@ -260,7 +260,7 @@ async fn a_timeout_and_a_broken_connection_may_have_stored_the_message_and_a_ref
         let producer = client
             .producer("g")
             .max_attempts(1)
-            .send_timeout(Duration::from_millis(300))
+            .send_timeout(Duration::from_secs(1))
             .start()
             .await
             .unwrap();

@@ -46,7 +46,9 @@ impl UniqueIds {
         self.at(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
     }
 
-    fn at(&self, millis: i64) -> String {
+    /// The next id at a time given in milliseconds since 1970.
+    #[must_use]
+    pub fn at(&self, millis: i64) -> String {
         let counter = self.counter.fetch_add(1, Ordering::Relaxed) & 0xFFFF;
         let in_month = (millis - month_start(millis)) as u32;
         let mut id = String::with_capacity(32);
