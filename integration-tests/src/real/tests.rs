@@ -1,18 +1,18 @@
-//! The fixture on the real servers themselves; where they are not installed these say so and pass.
+//! The fixture on the real servers themselves, where `TARGETS` asks for them.
 
 use super::*;
-use crate::scenario::report_skip;
+use crate::{scenario::report_skip, target::Kind};
 
-fn start(version: Version) -> Option<RealCluster> {
-    if let Err(missing) = version.jars() {
-        report_skip(&missing.to_string());
-        return None;
+fn wanted(kind: Kind) -> bool {
+    let wanted = !kind.selected().unwrap().is_empty();
+    if !wanted {
+        report_skip(&format!("tests of the fixture on {kind}: not in TARGETS"));
     }
-    Some(RealCluster::start(version, 1, &BTreeMap::new()).unwrap())
+    wanted
 }
 
 fn survives_kill_stop_and_freeze(version: Version) {
-    let Some(cluster) = start(version) else { return };
+    let cluster = RealCluster::start(version, 1, &BTreeMap::new()).unwrap();
     let address = cluster.broker_address(0).unwrap();
     assert!(
         cluster
@@ -39,18 +39,22 @@ fn survives_kill_stop_and_freeze(version: Version) {
 
 #[test]
 fn a_broker_of_5_survives_kill_stop_and_freeze() {
-    survives_kill_stop_and_freeze(Version::V5);
+    if wanted(Kind::Rocketmq5) {
+        survives_kill_stop_and_freeze(Version::V5);
+    }
 }
 
 #[test]
 fn a_broker_of_4_survives_kill_stop_and_freeze() {
-    survives_kill_stop_and_freeze(Version::V4);
+    if wanted(Kind::Rocketmq4) {
+        survives_kill_stop_and_freeze(Version::V4);
+    }
 }
 
 #[test]
 fn a_setting_that_does_not_take_is_an_error() {
-    if let Err(missing) = Version::V4.jars() {
-        return report_skip(&missing.to_string());
+    if !wanted(Kind::Rocketmq4) {
+        return;
     }
     let wishes = BTreeMap::from([("defaultTopicQueueNums".to_owned(), "eight".to_owned())]);
     let error = RealCluster::start(Version::V4, 1, &wishes)
