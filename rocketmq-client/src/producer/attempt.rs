@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::debug;
 
+use super::Core;
 use super::prepare::Prepared;
 use super::receipt::{SendReceipt, SendStatus};
-use super::{Core, WhenFull};
 use crate::cluster::{TopicRoute, outbound_parts};
 use crate::error::{Error, ErrorKind, Persisted, Result};
 use crate::protocol::bodies::MessageQueue;
@@ -514,12 +514,5 @@ fn worse(one: Persisted, other: Persisted) -> Persisted {
         (Persisted::Yes, _) | (_, Persisted::Yes) => Persisted::Yes,
         (Persisted::Maybe, _) | (_, Persisted::Maybe) => Persisted::Maybe,
         _ => Persisted::No,
-    }
-}
-
-impl WhenFull {
-    /// Whether an awaited send may wait for room.
-    pub(super) const fn waits(self) -> bool {
-        matches!(self, Self::Wait)
     }
 }

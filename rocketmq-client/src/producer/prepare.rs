@@ -29,12 +29,13 @@ pub(super) struct Prepared {
     sys_flag: i32,
     flag: i32,
     born_timestamp: i64,
-    reconsume_times: i32,
+    reconsume_times: Option<i32>,
     max_reconsume_times: Option<i32>,
 }
 
 /// The header of [`SendMessageV2`](crate::protocol::requests::SendMessageV2), borrowed: nothing is copied but into
-/// the connection's buffer. The names are those of the wire.
+/// the connection's buffer. The names are those of the wire; what a broker takes for false or 0 when it is absent
+/// (unit mode, batch, reconsume times) is left out.
 #[derive(Serialize)]
 pub(super) struct SendHeader<'a> {
     #[serde(rename = "a")]
@@ -56,13 +57,9 @@ pub(super) struct SendHeader<'a> {
     #[serde(rename = "i")]
     properties: &'a str,
     #[serde(rename = "j")]
-    reconsume_times: i32,
-    #[serde(rename = "k")]
-    unit_mode: bool,
+    reconsume_times: Option<i32>,
     #[serde(rename = "l")]
     max_reconsume_times: Option<i32>,
-    #[serde(rename = "m")]
-    batch: bool,
     #[serde(rename = "n")]
     broker_name: &'a str,
 }
@@ -94,10 +91,10 @@ impl Prepared {
                 id
             }
         };
-        let (mut reconsume_times, mut max_reconsume_times) = (0, None);
+        let (mut reconsume_times, mut max_reconsume_times) = (None, None);
         if topic.starts_with(RETRY_PREFIX) {
             let number = |name| properties.get(name).and_then(|text| text.parse::<i32>().ok());
-            reconsume_times = number(property::RECONSUME_TIME).unwrap_or(0);
+            reconsume_times = number(property::RECONSUME_TIME);
             max_reconsume_times = number(property::MAX_RECONSUME_TIMES);
         }
         let sharding_hash = properties.get(property::SHARDING_KEY).map(java_hash);
@@ -147,9 +144,7 @@ impl Prepared {
             flag: self.flag,
             properties: &self.properties,
             reconsume_times: self.reconsume_times,
-            unit_mode: false,
             max_reconsume_times: self.max_reconsume_times,
-            batch: false,
             broker_name,
         }
     }

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::attempt::{Attempt, Fast, Job, Next, Target};
 use super::prepare::Prepared;
-use super::{Core, Producer, SendReceipt};
+use super::{Core, Producer, SendReceipt, WhenFull};
 use crate::error::{Error, ErrorKind, Persisted, Result};
 use crate::message::Message;
 use crate::protocol::ResponseCode;
@@ -190,7 +190,7 @@ impl New {
         self.core.check_open()?;
         let prepared = Prepared::new(self.message, &self.core)?;
         let mut job = Job::new(&self.core, prepared, self.target, self.timeout);
-        if wait == Wait::Never || !self.core.options.when_full.waits() {
+        if wait == Wait::Never || self.core.options.when_full == WhenFull::Fail {
             job.enter_or_fail()?;
         }
         Ok(match job.start() {

@@ -32,10 +32,10 @@ async fn the_borrowed_header_is_the_typed_request_on_the_wire() {
             "TAGS\u{1}vip\u{2}KEYS\u{1}42\u{2}UNIQ_KEY\u{1}{}\u{2}",
             prepared.message_id
         )),
-        reconsume_times: Some(0),
-        unit_mode: Some(false),
+        reconsume_times: None,
+        unit_mode: None,
         max_reconsume_times: None,
-        batch: Some(false),
+        batch: None,
         broker_name: Some("broker-a".into()),
         body: Bytes::new(),
     };
