@@ -815,6 +815,36 @@ async fn a_client_has_one_consumer_of_a_group() {
 }
 
 #[tokio::test]
+async fn members_that_subscribe_differently_are_found_out() {
+    let stage = Stage::new().await;
+    stage.send(0, "x").await;
+    let start = async |client: &Client, filter: &str| {
+        let (handler, _) = collector();
+        client
+            .push_consumer(GROUP)
+            .subscribe(TOPIC, filter)
+            .rebalance_interval(Duration::from_millis(250))
+            .paused(true)
+            .start(handler)
+            .await
+            .unwrap()
+    };
+    let first = start(&stage.client, "vip").await;
+    let other_client = stage.another_client().await;
+    let second = start(&other_client, "late").await;
+    // The newer subscription holds, so it is the older member that sees a difference.
+    let found_out = async {
+        while first.stats().subscription_conflicts == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LONG, found_out).await.unwrap();
+    assert_eq!(second.stats().subscription_conflicts, 0);
+    first.shutdown().await;
+    second.shutdown().await;
+}
+
+#[tokio::test]
 async fn an_operator_can_ask_what_the_consumer_does() {
     let stage = Stage::new().await;
     stage.send(0, "x").await;

@@ -135,10 +135,10 @@ impl PushConsumerBuilder {
 
     /// How many bytes may be held over all queues; at least 64 KiB. Default 256 MiB. Java has no such limit.
     ///
-    /// Messages share the buffer they were received in, so what is counted is whole pull responses, from before they
-    /// are asked for (as large as the last one of the queue) until their last message is done with. The limit can be
-    /// exceeded by one response for each queue, when responses grow. Not counted: bodies while a handler has them
-    /// decompressed, and messages that a handler keeps after it has returned.
+    /// The messages of one pull share a buffer, so what is counted is whole pull responses and the bookkeeping of their
+    /// messages, from before they are asked for (as large as the last one of the queue) until their last message is
+    /// done with. The limit can be exceeded by one response for each queue, when responses grow. Not counted: bodies
+    /// while a handler has them decompressed, and messages that a handler keeps after it has returned.
     pub fn max_cached_bytes(mut self, bytes: usize) -> Self {
         self.options.max_cached_bytes = bytes;
         self

@@ -50,6 +50,8 @@ pub(super) struct Engine {
     pub(super) budget: Arc<Budget>,
     pub(super) requeue: Requeue,
     pub(super) counters: Counters,
+    /// In what the group's other members last differed.
+    pub(super) differences: Mutex<Vec<String>>,
     /// Asks for a rebalance now; requests that come while one runs become one.
     pub(super) rebalance: Notify,
     pub(super) paused: watch::Sender<bool>,
@@ -83,6 +85,7 @@ pub(super) struct Counters {
     pub(super) panicked: AtomicU64,
     pub(super) timed_out: AtomicU64,
     pub(super) not_given_back: AtomicU64,
+    pub(super) subscription_conflicts: AtomicU64,
 }
 
 impl Counters {
@@ -111,6 +114,7 @@ impl Engine {
             budget: Budget::new(options.max_cached_bytes),
             requeue: Requeue::new(options.requeue_delay),
             counters: Counters::default(),
+            differences: Mutex::default(),
             rebalance: Notify::new(),
             paused: watch::Sender::new(options.paused),
             concurrency: AtomicUsize::new(options.concurrency),

@@ -76,6 +76,13 @@ impl Filter {
         self.fault.as_deref().map_or(Ok(()), Err)
     }
 
+    /// Whether a subscription that a broker keeps is this filter, in whatever words.
+    pub(super) fn is(&self, kept: &SubscriptionData) -> bool {
+        kept.expression_type == SubscriptionData::TAG
+            && kept.tags_set.len() == self.tags.len()
+            && self.tags.iter().all(|tag| kept.tags_set.contains(tag))
+    }
+
     /// What brokers are told of this filter.
     pub(super) fn subscription(&self, topic: &str, version: i64) -> SubscriptionData {
         SubscriptionData::by_tags(topic, &self.to_string(), version)

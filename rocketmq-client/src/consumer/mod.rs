@@ -10,6 +10,7 @@
 //! - Memory is bounded: by messages, bytes and span for each queue, and by bytes over all.
 //! - One message never stops its neighbours: a handler that fails, panics or hangs costs one slot for a limited time.
 
+mod agreement;
 mod allocate;
 mod assignment;
 mod budget;

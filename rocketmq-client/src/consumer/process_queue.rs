@@ -90,6 +90,9 @@ struct Slot {
     cell: Cell,
 }
 
+/// What a message takes in the cache beside its bytes: its slot, twice, because the slots grow by doubling.
+pub(super) const SLOT_BYTES: usize = 2 * size_of::<Slot>();
+
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,

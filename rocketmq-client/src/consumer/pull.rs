@@ -5,13 +5,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::engine::{Counters, Engine};
 use super::first_offset::{FirstOffset, first_offset};
-use super::process_queue::{ProcessQueue, Wanted};
+use super::process_queue::{ProcessQueue, SLOT_BYTES, Wanted};
 use super::received::{Damaged, Received};
 use super::remote::Pull;
 use crate::error::{Error, ErrorKind, Result};
@@ -210,9 +211,12 @@ impl Loop {
     }
 
     async fn found(&mut self, result: PullResult) {
-        let bytes = result.messages.len();
+        // A response shares the connection's read buffer with its neighbours and would keep all of it for as long as
+        // one message lives: several times what the limits count. The one copy here is what makes them hold, and lets
+        // the connection use its buffer again.
+        let mut received = Received::read(Bytes::copy_from_slice(&result.messages));
+        let bytes = result.messages.len() + received.records.len() * SLOT_BYTES;
         self.expected = bytes;
-        let mut received = Received::read(result.messages);
         // One past the last message of the response, before any is filtered out.
         let end = received
             .records

@@ -58,6 +58,8 @@ pub struct ConsumerStats {
     pub rejected: u64,
     /// Failed deliveries that no broker would take back; the messages stay here and are tried again.
     pub not_given_back: u64,
+    /// Differences found between what this member and the rest of its group subscribe to; each is logged. Should be 0.
+    pub subscription_conflicts: u64,
     /// Messages in the cache, handlers in progress included.
     pub cached: usize,
     /// Bytes held for them: whole pull responses with unfinished messages, and those about to come.
@@ -200,6 +202,7 @@ impl Engine {
             timed_out: count(&self.counters.timed_out),
             rejected: count(&self.counters.rejected),
             not_given_back: count(&self.counters.not_given_back),
+            subscription_conflicts: count(&self.counters.subscription_conflicts),
             cached_bytes: self.budget.used(),
             ..ConsumerStats::default()
         };

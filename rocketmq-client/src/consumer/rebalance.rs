@@ -23,8 +23,9 @@ use crate::sync::lock;
 /// The shortest time between two rebalances: a group that comes and goes must not keep everybody busy.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The first wait when something was not settled; it doubles up to the regular interval.
+/// The first wait when something was not settled, and the longest: it doubles in between.
 const UNSETTLED: Duration = Duration::from_millis(500);
+const UNSETTLED_AT_MOST: Duration = Duration::from_secs(4);
 
 /// What became of one topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +52,7 @@ impl Engine {
                 }
                 Division::Unsettled => {
                     let wait = unsettled.min(regular);
-                    unsettled = unsettled.saturating_mul(2).min(regular);
+                    unsettled = unsettled.saturating_mul(2).min(UNSETTLED_AT_MOST);
                     wait
                 }
             };
@@ -65,7 +66,11 @@ impl Engine {
             match next.await {
                 // Something has changed: what is not there yet may be there soon.
                 Some(true) => unsettled = UNSETTLED,
-                Some(false) => {}
+                Some(false) => {
+                    if stop.run_until_cancelled(self.check_agreement()).await.is_none() {
+                        return;
+                    }
+                }
                 None => return,
             }
         }

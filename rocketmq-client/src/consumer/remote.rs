@@ -2,6 +2,7 @@
 //!
 //! Protocol source: `MQClientAPIImpl`, `RemoteBrokerOffsetStore`, `PullAPIWrapper`.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,10 +11,10 @@ use tokio::time::{Instant, timeout};
 use crate::cluster::{Cluster, GroupMember};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::MessageView;
-use crate::protocol::bodies::{MASTER_ID, MessageQueue};
+use crate::protocol::bodies::{MASTER_ID, MessageQueue, SubscriptionData};
 use crate::protocol::requests::{
-    ConsumerListByGroup, ConsumerSendMsgBack, MaxOffset, PullMessage, PullResult, QueryConsumerOffset,
-    SearchOffset, SendMessageV2, UpdateConsumerOffset, pull_flag,
+    ConsumerConnectionList, ConsumerListByGroup, ConsumerSendMsgBack, MaxOffset, PullMessage, PullResult,
+    QueryConsumerOffset, SearchOffset, SendMessageV2, UpdateConsumerOffset, pull_flag,
 };
 use crate::protocol::{Request, ResponseCode};
 use crate::sync::lock;
@@ -112,6 +113,14 @@ impl Remote {
             }
         }
         Err(last)
+    }
+
+    /// What a broker keeps as the subscriptions of the group.
+    pub(super) async fn subscriptions(&self, broker: &str) -> Result<BTreeMap<String, SubscriptionData>> {
+        let request = ConsumerConnectionList {
+            consumer_group: self.group.to_string(),
+        };
+        Ok(self.ask(broker, MASTER_ID, &request).await?.0.subscription_table)
     }
 
     /// What the group has committed of a queue; `None` if nothing.
