@@ -93,6 +93,17 @@ impl Broker {
         Ok(appended)
     }
 
+    /// Puts messages, each with the hash of its tag, one behind the other.
+    pub(crate) fn append_all(
+        &self,
+        topic: &Topic,
+        records: Vec<(Record, i64)>,
+    ) -> Result<Vec<Appended>, CodecError> {
+        let (appended, woken) = self.store.append_all(&topic.name, records, self.address);
+        wait::release(self, woken);
+        appended
+    }
+
     /// Puts a message where it waits for its time. `level` counts from 1 and is cut to the highest one.
     ///
     /// The record's properties must say where it goes then.

@@ -90,31 +90,32 @@ impl Store {
     pub(crate) fn append(
         &self,
         topic: &Arc<str>,
-        mut record: Record,
+        record: Record,
         tag_code: i64,
         store_host: SocketAddr,
     ) -> Result<(Appended, Vec<HeldPull>), CodecError> {
         let mut inner = lock(&self.inner);
-        let Inner { log, topics, .. } = &mut *inner;
-        let queues = match topics.get_mut(topic) {
-            Some(queues) => queues,
-            None => topics.entry(Arc::clone(topic)).or_default(),
-        };
-        let queue = queues.entry(record.queue_id).or_default();
-        record.queue_offset = queue.max();
-        record.physical_offset = log.max_physical();
-        record.store_timestamp = self.clock.now();
-        record.store_host = store_host;
-        let appended = Appended {
-            physical_offset: record.physical_offset,
-            queue_offset: record.queue_offset,
-            store_timestamp: record.store_timestamp,
-        };
-        queue.push(log.append(topic, &record, tag_code)?);
-        let woken = queue.take_waiting_for(tag_code);
-        inner.put += 1;
-        inner.evict();
-        Ok((appended, woken))
+        // Read under the lock, so that store times never go back along the log.
+        let now = self.clock.now();
+        inner.append(topic, record, tag_code, store_host, now)
+    }
+
+    /// Puts messages one behind the other, with nothing in between. What came before an error stays.
+    pub(crate) fn append_all(
+        &self,
+        topic: &Arc<str>,
+        records: Vec<(Record, i64)>,
+        store_host: SocketAddr,
+    ) -> (Result<Vec<Appended>, CodecError>, Vec<HeldPull>) {
+        let mut all_woken = Vec::new();
+        let mut inner = lock(&self.inner);
+        let now = self.clock.now();
+        let appended = records.into_iter().map(|(record, tag_code)| {
+            let (appended, mut woken) = inner.append(topic, record, tag_code, store_host, now)?;
+            all_woken.append(&mut woken);
+            Ok(appended)
+        });
+        (appended.collect(), all_woken)
     }
 
     /// Messages of one queue from `offset` on.
@@ -283,6 +284,36 @@ impl Store {
 }
 
 impl Inner {
+    fn append(
+        &mut self,
+        topic: &Arc<str>,
+        mut record: Record,
+        tag_code: i64,
+        store_host: SocketAddr,
+        now: i64,
+    ) -> Result<(Appended, Vec<HeldPull>), CodecError> {
+        let Self { log, topics, .. } = self;
+        let queues = match topics.get_mut(topic) {
+            Some(queues) => queues,
+            None => topics.entry(Arc::clone(topic)).or_default(),
+        };
+        let queue = queues.entry(record.queue_id).or_default();
+        record.queue_offset = queue.max();
+        record.physical_offset = log.max_physical();
+        record.store_timestamp = now;
+        record.store_host = store_host;
+        let appended = Appended {
+            physical_offset: record.physical_offset,
+            queue_offset: record.queue_offset,
+            store_timestamp: now,
+        };
+        queue.push(log.append(topic, &record, tag_code)?);
+        let woken = queue.take_waiting_for(tag_code);
+        self.put += 1;
+        self.evict();
+        Ok((appended, woken))
+    }
+
     /// Lets the oldest messages go until the log is within its limit.
     fn evict(&mut self) {
         while let Some((topic, queue_id)) = self.log.pop_if_above_limit() {

@@ -16,6 +16,9 @@ use super::send::{no_group, too_many_topics};
 use crate::server::{Context, Refusal, unreadable};
 use crate::state::{MAX_QUEUES, is_legal_group};
 
+/// How large the configuration of one group, or the attributes of one topic, may be.
+const MAX_CONFIG_BYTES: usize = 64 * 1024;
+
 fn invalid(remark: String) -> Refusal {
     Refusal::new(ResponseCode::INVALID_PARAMETER, remark)
 }
@@ -42,6 +45,12 @@ pub(super) fn create_topic(context: Context<'_>, request: CreateTopic) -> Result
                 "{queues} queues of topic {topic}: this broker has 0 to {MAX_QUEUES}"
             )));
         }
+    }
+    let attributes_len = request.attributes.as_ref().map_or(0, String::len);
+    if attributes_len > MAX_CONFIG_BYTES {
+        return Err(invalid(format!(
+            "attributes of {attributes_len} bytes: this broker takes {MAX_CONFIG_BYTES}"
+        )));
     }
     let config = TopicConfig {
         attributes: request.attributes.as_deref().map(attributes).unwrap_or_default(),
@@ -109,6 +118,12 @@ pub(super) fn no_topic(topic: &str) -> Refusal {
 }
 
 pub(super) fn create_group(context: Context<'_>, request: CreateGroup) -> Result<Done, Refusal> {
+    if request.body.len() > MAX_CONFIG_BYTES {
+        let size = request.body.len();
+        return Err(invalid(format!(
+            "a configuration of {size} bytes: this broker takes {MAX_CONFIG_BYTES}"
+        )));
+    }
     let config = SubscriptionGroupConfig::from_body(&request.body).map_err(unreadable)?;
     if !is_legal_group(&config.group_name) {
         return Err(invalid(format!("group {:?} is not legal", config.group_name)));

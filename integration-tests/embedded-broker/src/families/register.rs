@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use bytes::{Buf, Bytes};
 use rocketmq_client::protocol::bodies::{TopicConfig, TopicConfigTable, TopicFilterType, loose};
+use rocketmq_client::protocol::names::check_topic;
 use rocketmq_client::protocol::record::body_crc;
 use rocketmq_client::protocol::requests::{RegisterBroker, RegisterBrokerResult, UnregisterBroker};
 use rocketmq_client::protocol::{CodecError, Compression, Done, ResponseCode, decompress};
@@ -39,6 +40,26 @@ pub(super) fn register(
     } else {
         topics(&request.body).map_err(unreadable)?
     };
+    for name in [&request.broker_name, &request.cluster_name] {
+        if let Err(error) = check_topic(name) {
+            return wrong(format!(
+                "the name of a broker or cluster becomes a topic, and {error}"
+            ));
+        }
+    }
+    // Routes say nothing of attributes, and a topic with an illegal name cannot be asked for.
+    let topics = topics.into_iter().filter(|(name, _)| check_topic(name).is_ok());
+    let topics = topics
+        .map(|(name, config)| {
+            (
+                name,
+                TopicConfig {
+                    attributes: BTreeMap::new(),
+                    ..config
+                },
+            )
+        })
+        .collect();
     let (name, id) = (request.broker_name.clone(), request.broker_id);
     let registered = broker.registry.register(request, topics, context.session.id());
     tracing::debug!(broker = name, id, "a broker has registered");

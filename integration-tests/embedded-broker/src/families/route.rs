@@ -133,7 +133,7 @@ pub(super) fn put_kv_config(context: Context<'_>, request: PutKvConfig) -> Resul
     } else {
         Err(Refusal::new(
             ResponseCode::SYSTEM_ERROR,
-            "too many configuration values",
+            "no room for more configuration values",
         ))
     }
 }

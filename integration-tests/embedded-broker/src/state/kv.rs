@@ -5,18 +5,26 @@ use std::sync::Mutex;
 
 use crate::lock::lock;
 
-/// How many values there may be.
-const MAX_VALUES: usize = 64 * 1024;
+/// How many bytes all names and values may have together.
+const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// Values by namespace and key.
 #[derive(Debug, Default)]
 pub(crate) struct KvConfigs(Mutex<BTreeMap<String, BTreeMap<String, String>>>);
 
 impl KvConfigs {
-    /// Sets a value; false if there are too many.
+    /// Sets a value; false if there is no room for it.
     pub(crate) fn put(&self, namespace: String, key: String, value: String) -> bool {
         let mut namespaces = lock(&self.0);
-        if namespaces.values().map(BTreeMap::len).sum::<usize>() >= MAX_VALUES {
+        let bytes = |(namespace, values): (&String, &BTreeMap<String, String>)| {
+            namespace.len()
+                + values
+                    .iter()
+                    .map(|(key, value)| key.len() + value.len())
+                    .sum::<usize>()
+        };
+        let new = namespace.len() + key.len() + value.len();
+        if namespaces.iter().map(bytes).sum::<usize>().saturating_add(new) > MAX_BYTES {
             return false;
         }
         namespaces.entry(namespace).or_default().insert(key, value);

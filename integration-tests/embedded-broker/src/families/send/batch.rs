@@ -52,16 +52,15 @@ pub(super) fn store<'a>(
         record.flag = element.flag;
         records.push((record, tag_code));
     }
-    let mut first = None;
-    let mut ids = Vec::with_capacity(records.len());
-    for (record, tag_code) in records {
-        let appended = broker
-            .append_tagged(&topic, record, tag_code)
-            .map_err(unreadable)?;
-        first.get_or_insert(appended.queue_offset);
-        ids.push(broker.offset_id(appended.physical_offset));
-    }
-    let first = first.ok_or_else(|| illegal_message(broker))?;
+    let appended = broker.append_all(&topic, records).map_err(unreadable)?;
+    let first = appended
+        .first()
+        .ok_or_else(|| illegal_message(broker))?
+        .queue_offset;
+    let ids: Vec<_> = appended
+        .iter()
+        .map(|one| broker.offset_id(one.physical_offset))
+        .collect();
     // The batch itself may have a unique key, besides those of its messages.
     let unique_key = SentProperties::read(sent.properties)
         .unique_key
