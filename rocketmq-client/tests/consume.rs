@@ -450,7 +450,9 @@ async fn a_handler_cut_off_by_the_shutdown_leaves_its_message_to_the_next_consum
 #[tokio::test]
 async fn a_shutdown_waits_for_running_handlers() {
     let stage = Stage::new().await;
-    stage.send(0, "slow").await;
+    for body in ["slow", "never started", "neither"] {
+        stage.send(0, body).await;
+    }
     let (started, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (signal, gate) = (Arc::clone(&started), Arc::clone(&release));
     let consumer = stage
@@ -458,6 +460,7 @@ async fn a_shutdown_waits_for_running_handlers() {
         .push_consumer(GROUP)
         .subscribe(TOPIC, "*")
         .consume_from(ConsumeFrom::First)
+        .concurrency(1)
         .start(move |_: MessageView| {
             let (signal, gate) = (Arc::clone(&signal), Arc::clone(&gate));
             async move {
@@ -470,6 +473,7 @@ async fn a_shutdown_waits_for_running_handlers() {
     timeout(LONG, started.notified()).await.unwrap();
     let (report, ()) = tokio::join!(consumer.shutdown(), async { release.notify_one() });
     assert_eq!(report.handlers_cut_off, 0);
+    assert_eq!(consumer.stats().acknowledged, 1, "nothing new is started");
     assert_eq!(stage.committed(0).await, Some(1));
 }
 
@@ -619,6 +623,52 @@ async fn the_concurrency_can_change_while_it_runs() {
     }
     assert_eq!(consumer.shutdown().await.handlers_cut_off, 0);
     assert_eq!(consumer.stats().acknowledged, 40);
+}
+
+#[tokio::test]
+async fn never_more_handlers_run_than_wanted_however_the_number_changes() {
+    let stage = Stage::new().await;
+    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (sender, mut handled) = mpsc::channel(1000);
+    let (now, peak) = (Arc::clone(&running), Arc::clone(&most));
+    let consumer = stage
+        .client
+        .push_consumer(GROUP)
+        .subscribe(TOPIC, "*")
+        .concurrency(4)
+        .start(move |_: MessageView| {
+            let (now, peak, sender) = (Arc::clone(&now), Arc::clone(&peak), sender.clone());
+            async move {
+                peak.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                for _ in 0..20 {
+                    tokio::task::yield_now().await;
+                }
+                now.fetch_sub(1, Ordering::SeqCst);
+                sender.send(()).await.unwrap();
+            }
+        })
+        .await
+        .unwrap();
+    for wanted in [1, 3, 2, 4] {
+        consumer.set_concurrency(wanted);
+        if wanted == 1 {
+            most.store(0, Ordering::SeqCst);
+        }
+        for n in 0..20 {
+            stage.send(n % QUEUES, "x").await;
+        }
+        for _ in 0..20 {
+            next(&mut handled).await;
+        }
+        if wanted == 1 {
+            assert_eq!(most.load(Ordering::SeqCst), 1);
+        }
+        // Up and down again while they may be running.
+        consumer.set_concurrency(1);
+        consumer.set_concurrency(4);
+    }
+    assert!(most.load(Ordering::SeqCst) <= 4);
+    consumer.shutdown().await;
 }
 
 #[tokio::test]

@@ -290,7 +290,7 @@ impl PushConsumerBuilder {
                 engine.spawn_workers(&handler, numbers);
             }
         });
-        spawn_workers(0..engine.options.concurrency);
+        engine.resize(engine.options.concurrency, &spawn_workers);
         engine.run();
         Ok(PushConsumer::new(engine, spawn_workers, client))
     }

@@ -6,7 +6,7 @@
 //!                                       commits <- lowest unfinished offset   give-back on failure
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -57,8 +57,8 @@ pub(super) struct Engine {
     pub(super) paused: watch::Sender<bool>,
     /// Workers with this number or a higher one end.
     pub(super) concurrency: AtomicUsize,
-    /// Only one change of the concurrency at a time.
-    pub(super) resizing: Mutex<()>,
+    /// The numbers of the workers that run.
+    pub(super) alive: Mutex<BTreeSet<usize>>,
     /// Whether the retry topic has been seen.
     pub(super) retry_topic_exists: AtomicBool,
     /// How the shutdown went, once there was one.
@@ -118,7 +118,7 @@ impl Engine {
             rebalance: Notify::new(),
             paused: watch::Sender::new(options.paused),
             concurrency: AtomicUsize::new(options.concurrency),
-            resizing: Mutex::new(()),
+            alive: Mutex::default(),
             retry_topic_exists: AtomicBool::new(false),
             shut_down: OnceCell::new(),
             abandoned: AtomicBool::new(false),

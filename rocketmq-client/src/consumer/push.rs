@@ -25,7 +25,7 @@ pub struct PushConsumer(Arc<Running>);
 struct Running {
     engine: Arc<Engine>,
     /// Starts workers with these numbers; knows the type of the handler.
-    spawn_workers: Box<dyn Fn(std::ops::Range<usize>) + Send + Sync>,
+    spawn_workers: Box<dyn Fn(Vec<usize>) + Send + Sync>,
     /// Keeps the client alive as long as the consumer.
     _client: Client,
 }
@@ -71,7 +71,7 @@ pub struct ConsumerStats {
 impl PushConsumer {
     pub(super) fn new(
         engine: Arc<Engine>,
-        spawn_workers: Box<dyn Fn(std::ops::Range<usize>) + Send + Sync>,
+        spawn_workers: Box<dyn Fn(Vec<usize>) + Send + Sync>,
         client: Client,
     ) -> Self {
         Self(Arc::new(Running {
@@ -108,7 +108,7 @@ impl PushConsumer {
     pub fn set_concurrency(&self, concurrency: usize) {
         let engine = &self.0.engine;
         let concurrency = clamp_concurrency(concurrency);
-        engine.workers_wanted(concurrency, &self.0.spawn_workers);
+        engine.resize(concurrency, &self.0.spawn_workers);
     }
 
     /// How many handlers may run at a time.
@@ -160,6 +160,8 @@ impl Engine {
     }
 
     async fn shut_down_in_order(&self, grace: Duration) -> ShutdownReport {
+        // From here on no worker takes another message.
+        self.workers.cancel();
         // Nothing is in flight there that is not safe to drop.
         let _ = self.intake.stop(FAREWELL).await;
         let handlers_cut_off = match self.workers.stop(grace).await {
@@ -179,17 +181,6 @@ impl Engine {
             warn!(group = %self.group, ?report, "consumer shut down with unfinished work, it comes again");
         }
         report
-    }
-
-    /// Starts the workers that a higher concurrency needs, or lets those end that a lower one does not.
-    fn workers_wanted(&self, wanted: usize, spawn: &(dyn Fn(std::ops::Range<usize>) + Send + Sync)) {
-        let _one_at_a_time = lock(&self.resizing);
-        let present = self.concurrency.swap(wanted, Ordering::Relaxed);
-        if wanted > present {
-            spawn(present..wanted);
-        } else {
-            self.ready.wake_all();
-        }
     }
 
     pub(super) fn stats(&self) -> ConsumerStats {

@@ -51,26 +51,29 @@ impl Ready {
         None
     }
 
-    /// Waits for the next message.
+    /// Waits for the next message, as long as `wanted` says that the worker is.
     ///
     /// # Cancellation
     /// Safe: no message is taken.
-    pub(super) async fn next(&self) -> (Arc<ProcessQueue>, Claim) {
-        loop {
+    pub(super) async fn next(&self, wanted: impl Fn() -> bool) -> Option<(Arc<ProcessQueue>, Claim)> {
+        while wanted() {
             if let Some(found) = self.take() {
-                return found;
+                return Some(found);
             }
             let _idle = Idle::enter(&self.idle);
             // Once more, now that it is counted: who fills the line after this look sees the counter and notifies,
             // and a notification without a waiter is kept.
             if let Some(found) = self.take() {
-                return found;
+                return Some(found);
             }
             self.wake.notified().await;
         }
+        // What woke this worker may have been meant for one that stays.
+        self.wake.notify_one();
+        None
     }
 
-    /// Lets all workers look again, for instance whether they shall end.
+    /// Lets all workers look again whether they are wanted.
     pub(super) fn wake_all(&self) {
         self.wake.notify_waiters();
     }
@@ -164,7 +167,7 @@ mod tests {
         for _ in 0..5 {
             let (ready, gate) = (Arc::clone(&ready), Arc::clone(&gate));
             workers.spawn(async move {
-                let claimed = ready.next().await;
+                let claimed = ready.next(|| true).await.unwrap();
                 // Nobody gets past here before all five have a message.
                 gate.wait().await;
                 claimed.1.number

@@ -12,14 +12,11 @@ use super::handler::{Fault, Handler, attempt};
 use super::outcome::{GiveBack, Outcome};
 use super::process_queue::{Claim, ProcessQueue};
 use crate::message::MessageView;
+use crate::sync::lock;
 
 impl Engine {
-    /// Starts the workers that are missing for the present concurrency.
-    pub(super) fn spawn_workers<H: Handler>(
-        self: &Arc<Self>,
-        handler: &Arc<H>,
-        numbers: std::ops::Range<usize>,
-    ) {
+    /// Starts workers with these numbers.
+    pub(super) fn spawn_workers<H: Handler>(self: &Arc<Self>, handler: &Arc<H>, numbers: Vec<usize>) {
         for number in numbers {
             let (engine, handler) = (Arc::clone(self), Arc::clone(handler));
             self.workers.spawn("consume", move |stop| async move {
@@ -28,18 +25,49 @@ impl Engine {
         }
     }
 
+    /// Changes how many workers there are: starts those that are missing, lets those end that are too many.
+    pub(super) fn resize(&self, wanted: usize, spawn: &(dyn Fn(Vec<usize>) + Send + Sync)) {
+        let missing: Vec<usize> = {
+            let mut alive = lock(&self.alive);
+            self.concurrency.store(wanted, Ordering::Relaxed);
+            // A worker that was to end and has not done so yet just goes on.
+            (0..wanted).filter(|&number| alive.insert(number)).collect()
+        };
+        spawn(missing);
+        self.ready.wake_all();
+    }
+
+    fn is_wanted(&self, number: usize) -> bool {
+        number < self.concurrency.load(Ordering::Relaxed)
+    }
+
     async fn work<H: Handler>(self: &Arc<Self>, handler: &H, number: usize, stop: &CancellationToken) {
-        while number < self.concurrency.load(Ordering::Relaxed) {
-            let next = match self.ready.take() {
-                Some(next) => next,
-                None => match stop.run_until_cancelled(self.ready.next()).await {
-                    Some(next) => next,
-                    None => return,
-                },
+        loop {
+            let next = match self.is_wanted(number).then(|| self.ready.take()).flatten() {
+                Some(next) => Some(next),
+                None => {
+                    let next = self.ready.next(|| self.is_wanted(number));
+                    match stop.run_until_cancelled(next).await {
+                        Some(next) => next,
+                        None => return,
+                    }
+                }
             };
-            self.consume(handler, next.0, next.1).await;
-            // A handler that never waits must not keep the pull loops from running.
-            consume_budget().await;
+            if let Some((process, claim)) = next {
+                self.consume(handler, process, claim).await;
+                if stop.is_cancelled() {
+                    return;
+                }
+                // A handler that never waits must not keep the pull loops from running.
+                consume_budget().await;
+                continue;
+            }
+            let mut alive = lock(&self.alive);
+            // Under the lock, or it could be wanted again just now and counted as alive.
+            if !self.is_wanted(number) {
+                alive.remove(&number);
+                return;
+            }
         }
     }
 
