@@ -6,6 +6,7 @@ mod brokering;
 mod consuming;
 mod faults;
 mod garbage;
+mod grouping;
 mod inbox;
 mod interop;
 mod raw;
