@@ -6,19 +6,21 @@
 //!
 //! Protocol source: `RebalanceService`, `RebalanceImpl`.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::assignment::{Added, Removed};
 use super::engine::Engine;
 use super::pull::Start;
 use crate::protocol::bodies::MessageQueue;
 use crate::sync::lock;
+use crate::tasks::panic_text;
 
 /// The shortest time between two rebalances: a group that comes and goes must not keep everybody busy.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -121,7 +123,9 @@ impl Engine {
         // A member that reconnects is listed twice for a moment.
         members.sort();
         members.dedup();
-        let target = self.share(&members, &queues);
+        let Some(target) = self.share(&members, &queues) else {
+            return Division::Unsettled;
+        };
         let (added, removed) = {
             let stop = self.intake.token();
             lock(&self.assignment).divide(topic, &target, stop)
@@ -130,14 +134,23 @@ impl Engine {
         Division::Settled
     }
 
-    fn share(&self, members: &[String], queues: &[MessageQueue]) -> Vec<MessageQueue> {
-        let mut share = self
-            .options
-            .allocate
-            .allocate(self.remote.client_id(), members, queues);
-        // A strategy of the user's may return anything.
+    /// This member's share; `None` if the strategy panicked.
+    fn share(&self, members: &[String], queues: &[MessageQueue]) -> Option<Vec<MessageQueue>> {
+        let strategy = &self.options.allocate;
+        let client_id = self.remote.client_id();
+        // It may be the user's, and a panic here would end all rebalancing.
+        let share = catch_unwind(AssertUnwindSafe(|| strategy.allocate(client_id, members, queues)));
+        let mut share = match share {
+            Ok(share) => share,
+            Err(panic) => {
+                let panic = panic_text(&*panic);
+                error!(group = %self.group, strategy = strategy.name(), panic, "the strategy of allocation panicked, queues stay as they are");
+                return None;
+            }
+        };
+        // It may return anything.
         share.retain(|queue| queues.binary_search(queue).is_ok());
-        share
+        Some(share)
     }
 
     fn change(self: &Arc<Self>, topic: &str, members: usize, added: Vec<Added>, removed: Vec<Removed>) {

@@ -489,6 +489,42 @@ async fn doubtful_answers_take_no_queues_away() {
     assert!(received.try_recv().is_err());
 }
 
+/// Panics when asked for the first time, then gives everything and something that does not exist.
+#[derive(Debug, Default)]
+struct Clumsy(std::sync::atomic::AtomicBool);
+
+impl AllocateStrategy for Clumsy {
+    fn name(&self) -> &str {
+        "CLUMSY"
+    }
+
+    fn allocate(&self, _: &str, _: &[String], queues: &[MessageQueue]) -> Vec<MessageQueue> {
+        assert!(
+            self.0.swap(true, std::sync::atomic::Ordering::SeqCst),
+            "on purpose"
+        );
+        let mut share = queues.to_vec();
+        share.push(MessageQueue::new(TOPIC, "nowhere", 9));
+        share
+    }
+}
+
+#[tokio::test]
+async fn a_strategy_that_panics_or_invents_queues_does_no_harm() {
+    let stage = Stage::new().await;
+    stage.script.store(&["a"]);
+    let (handler, mut received) = collector();
+    let consumer = stage
+        .builder()
+        .allocate_strategy(Clumsy::default())
+        .start(handler)
+        .await
+        .unwrap();
+    assert_eq!(soon(received.recv()).await.unwrap(), "a");
+    assert_eq!(consumer.stats().queues, [MessageQueue::new(TOPIC, "broker-a", 0)]);
+    consumer.shutdown().await;
+}
+
 #[tokio::test]
 async fn a_storm_of_notifications_is_a_handful_of_rebalances() {
     let stage = Stage::new().await;
