@@ -171,3 +171,33 @@ fn a_signal_ends_a_run_that_has_no_end_with_its_summary() {
     let summary: Value = serde_json::from_str(rest.lines().last().unwrap()).unwrap();
     assert_eq!(summary["sent"], summary["received"]);
 }
+
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_a_run_that_waits_for_a_line() {
+    use std::io::{BufRead, BufReader};
+
+    let mut child = sample(&["--input", "-", "--json"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"6\n").unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.by_ref().any(|line| line.unwrap().starts_with("consumer")));
+    // The pipe stays open: another line could come.
+    let told = Command::new("kill")
+        .args(["-TERM", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(told.success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let last = lines.last().unwrap().unwrap();
+    assert!(
+        last.starts_with(r#"{"sent":1,"received":1,"failed":0,"#),
+        "{last}"
+    );
+    drop(input);
+}

@@ -3,13 +3,16 @@
 mod error;
 mod plan;
 mod running;
+mod signals;
 
 use std::{fmt, sync::Arc};
 
 use tower::{Layer, Service};
+use tracing::{info, warn};
 
 pub use error::{StartError, StartProblem, StartProblemKind};
-pub use running::{RunningApp, ShutdownReport, shutdown_signal};
+pub use running::{RunningApp, ShutdownReport};
+pub use signals::ShutdownSignals;
 
 use crate::{
     binder::{Binder, DeliveryHandler},
@@ -148,13 +151,18 @@ impl App {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn run(self) -> Result<(), StartError> {
-        let running = self.start().await?;
-        shutdown_signal().await.map_err(StartError::Signal)?;
+        let mut signals = ShutdownSignals::listen().map_err(StartError::Signal)?;
+        let running = tokio::select! {
+            running = self.start() => running?,
+            signal = signals.next() => return signal.map_err(StartError::Signal),
+        };
+        info!("waiting for Ctrl-C or SIGTERM");
+        signals.next().await.map_err(StartError::Signal)?;
         tokio::select! {
             _report = running.shutdown() => {}
-            signal = shutdown_signal() => {
+            signal = signals.next() => {
                 signal.map_err(StartError::Signal)?;
-                tracing::warn!("second signal: stopping without waiting for what is running");
+                warn!("second signal: stopping without waiting for what is running");
             }
         }
         Ok(())

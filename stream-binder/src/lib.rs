@@ -84,7 +84,7 @@ mod tasks;
 
 pub use binder_macros::{consumer, function, supplier};
 
-pub use app::{App, RunningApp, ShutdownReport, StartError, StartProblem, StartProblemKind, shutdown_signal};
+pub use app::{App, RunningApp, ShutdownReport, ShutdownSignals, StartError, StartProblem, StartProblemKind};
 pub use binder::{
     BindError, Binder, BoundConsumer, ConsumerBinding, DeliveryHandler, Outbound, OutboundError, Persisted,
     ProducerBinding, SendReceipt, SendStatus,

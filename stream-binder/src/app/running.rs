@@ -1,6 +1,6 @@
 //! Binding in order, and stopping in the reverse order.
 
-use std::{collections::BTreeMap, fmt, io, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -300,22 +300,4 @@ async fn bind_function(
         (Body::Invoke(_), None, _) | (Body::Poll(_), _, None) => {}
     }
     Ok(())
-}
-
-/// Waits for Ctrl-C or, on Unix, SIGTERM.
-///
-/// # Errors
-/// When the operating system does not let the process receive them.
-pub async fn shutdown_signal() -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            interrupted = tokio::signal::ctrl_c() => interrupted,
-            _ = terminate.recv() => Ok(()),
-        }
-    }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
 }

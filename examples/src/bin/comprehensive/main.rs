@@ -17,11 +17,11 @@ use report::Console;
 use serde::Serialize;
 use serde_json::Number;
 use stream_binder::{
-    App, BoxError, Config, Failure, Headers, Json, Message, Payload, RunningApp, State, Text, consumer,
-    function, shutdown_signal, supplier,
+    App, BoxError, Config, Failure, Headers, Json, Message, Payload, RunningApp, ShutdownSignals, State,
+    Text, consumer, function, supplier,
 };
 use tally::{CountFailures, Tally};
-use tokio::time::timeout;
+use tokio::{runtime::Runtime, time::timeout};
 
 /// The configuration unless `--config` names another.
 const APPLICATION_YML: &str = include_str!("application.yml");
@@ -40,7 +40,11 @@ async fn producer(
     if !tally.has_room() {
         return None;
     }
-    let Some(record) = records.next(&console, &tally).await else {
+    let record = tokio::select! {
+        record = records.next(&console, &tally) => record,
+        () = tally.all_sent() => return None, // somebody at the keyboard may never enter another line
+    };
+    let Some(record) = record else {
         tally.no_more();
         return None;
     };
@@ -109,14 +113,19 @@ impl std::fmt::Display for Square {
     }
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let arguments = match Arguments::parse(std::env::args().skip(1)) {
         Ok(arguments) => arguments,
         Err(exit) => return exit.report(),
     };
     report::start_log();
-    match run(arguments).await {
+    let result = Runtime::new().map_err(BoxError::from).and_then(|runtime| {
+        let result = runtime.block_on(run(arguments));
+        // Not dropped: that would wait for a read from standard input to end.
+        runtime.shutdown_background();
+        result
+    });
+    match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -136,9 +145,14 @@ async fn run(arguments: Arguments) -> Result<bool, BoxError> {
         .state(Arc::clone(&tally))
         .state(console.clone())
         .layer(CountFailures::new(Arc::clone(&tally)));
+    let mut signals = ShutdownSignals::listen()?;
     let running = app.start().await?;
-    until_done(&running, &tally, &console).await?;
-    running.shutdown().await;
+    if until_done(&running, &tally, &console, &mut signals).await? {
+        tokio::select! {
+            _report = running.shutdown() => {}
+            signal = signals.next() => signal?,
+        }
+    }
     let summary = tally.summary();
     console.summary(&summary, arguments.json);
     Ok(summary.is_complete())
@@ -159,17 +173,23 @@ fn config(arguments: &Arguments) -> Result<Config, BoxError> {
     Ok(builder.load()?)
 }
 
-/// Waits until everything went through, a signal came, or nothing moves any more.
-async fn until_done(running: &RunningApp, tally: &Tally, console: &Console) -> Result<(), BoxError> {
+/// Waits until everything went through, a signal came, or nothing moves any more. Says whether there is time to
+/// stop in order.
+async fn until_done(
+    running: &RunningApp,
+    tally: &Tally,
+    console: &Console,
+    signals: &mut ShutdownSignals,
+) -> Result<bool, BoxError> {
     tokio::select! {
-        () = tally.finished(STALLED) => return Ok(()),
-        signal = shutdown_signal() => signal?,
+        () = tally.finished(STALLED) => return Ok(true),
+        signal = signals.next() => signal?,
     }
     console.note("stopping; press Ctrl-C again to stop at once");
     running.pause("producer-out-0");
     tally.no_more();
     tokio::select! {
-        _ = timeout(DRAIN, tally.finished(DRAIN)) => Ok(()),
-        signal = shutdown_signal() => Ok(signal?),
+        _ = timeout(DRAIN, tally.finished(DRAIN)) => Ok(true),
+        signal = signals.next() => signal.map(|()| false).map_err(Into::into),
     }
 }

@@ -15,7 +15,7 @@ use std::{
 
 use stream_binder::{Delivery, DeliveryHandler, Outcome, Settlement};
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     time::{Instant, timeout},
 };
 use tower::{Layer, Service};
@@ -29,6 +29,7 @@ pub(crate) struct Tally {
     run: String,
     state: Mutex<State>,
     changed: Notify,
+    all_sent: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -38,7 +39,6 @@ struct State {
     received: u64,
     failed: u64,
     latency: Histogram,
-    all_sent: bool,
 }
 
 impl Tally {
@@ -51,6 +51,7 @@ impl Tally {
             run,
             state: Mutex::default(),
             changed: Notify::new(),
+            all_sent: watch::Sender::new(false),
         }
     }
 
@@ -105,17 +106,21 @@ impl Tally {
 
     /// Nothing else will be sent.
     pub(crate) fn no_more(&self) {
-        self.state().all_sent = true;
+        self.all_sent.send_replace(true);
         self.changed.notify_one();
+    }
+
+    /// Waits until nothing else will be sent.
+    pub(crate) async fn all_sent(&self) {
+        // The sender is `self`, so the channel cannot be closed.
+        let _ = self.all_sent.subscribe().wait_for(|all_sent| *all_sent).await;
     }
 
     /// Waits until everything was sent and has ended, or, once everything was sent, nothing ended for `stalled`.
     pub(crate) async fn finished(&self, stalled: Duration) {
         loop {
-            let (all_sent, on_their_way) = {
-                let state = self.state();
-                (state.all_sent, state.under_way.len())
-            };
+            let all_sent = *self.all_sent.borrow();
+            let on_their_way = self.state().under_way.len();
             if all_sent && on_their_way == 0 {
                 return;
             }
