@@ -521,6 +521,66 @@ fn owned(consumer: &PushConsumer) -> BTreeSet<i32> {
     mine.map(|queue| queue.queue_id).collect()
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn members_that_come_and_go_lose_nothing() {
+    const MESSAGES: usize = 3000;
+    let stage = Stage::new().await;
+    let seen = Arc::new(Mutex::new(BTreeSet::new()));
+    let join = async |client: &Client| {
+        let seen = Arc::clone(&seen);
+        client
+            .push_consumer(GROUP)
+            .subscribe(TOPIC, "*")
+            .consume_from(ConsumeFrom::First)
+            .commit_interval(Duration::from_millis(50))
+            .start(move |message: MessageView| {
+                let seen = Arc::clone(&seen);
+                async move {
+                    let number: usize = text(&message).parse().unwrap();
+                    tokio::task::yield_now().await;
+                    // Some messages take the way over the retry topic.
+                    if number % 500 == 7 && message.attempt() == 1 {
+                        return Outcome::Retry(Retry::Level(1));
+                    }
+                    seen.lock().unwrap().insert(number);
+                    Outcome::Ack
+                }
+            })
+            .await
+            .unwrap()
+    };
+    let send = async |numbers: std::ops::Range<usize>| {
+        for number in numbers {
+            let queue_id = i32::try_from(number).unwrap() % QUEUES;
+            stage.send(queue_id, &number.to_string()).await;
+        }
+    };
+    send(0..100).await;
+    let steady = join(&stage.client).await;
+    for round in 0..5 {
+        let client = stage.another_client().await;
+        let other = join(&client).await;
+        send(100 + round * 580..100 + (round + 1) * 580).await;
+        if round % 2 == 0 {
+            assert_eq!(other.shutdown().await.handlers_cut_off, 0);
+        }
+        // Else it goes without a word.
+        drop(other);
+        client.shutdown().await;
+    }
+    let all_seen = async {
+        while seen.lock().unwrap().len() < MESSAGES {
+            tokio::task::yield_now().await;
+        }
+    };
+    let complete = timeout(LONG, all_seen).await;
+    let missing: Vec<_> = (0..MESSAGES)
+        .filter(|number| !seen.lock().unwrap().contains(number))
+        .collect();
+    assert!(complete.is_ok(), "{missing:?} are missing; {:?}", steady.stats());
+    steady.shutdown().await;
+}
+
 #[tokio::test]
 async fn a_dropped_consumer_leaves_the_group() {
     let stage = Stage::new().await;

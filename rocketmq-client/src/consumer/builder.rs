@@ -254,6 +254,35 @@ impl PushConsumerBuilder {
     /// At most [`concurrency`](Self::concurrency) messages are leased at a time: with so many neither acknowledged nor
     /// given back, the stream waits.
     ///
+    /// ```
+    /// use rocketmq_client::{Client, ConsumeFrom, Message, Retry};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let broker = rocketmq_embedded_broker::EmbeddedBroker::start().await?;
+    /// # let client = Client::connect(broker.name_server()).await?;
+    /// # let producer = client.producer("shop").start().await?;
+    /// # producer.send(Message::new("orders", "paid")).await?;
+    /// let mut messages = client
+    ///     .push_consumer("billing")
+    ///     .subscribe("orders", "*")
+    ///     .consume_from(ConsumeFrom::First)
+    ///     .stream()
+    ///     .await?;
+    /// while let Some(message) = messages.next().await {
+    ///     match &message.body()[..] {
+    ///         b"paid" => message.ack(),
+    ///         b"" => message.reject("an order of nothing"),
+    ///         _ => message.retry(Retry::Broker),
+    ///     }
+    /// #   break;
+    /// }
+    /// messages.consumer().shutdown().await;
+    /// # client.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn stream(self) -> Result<LeasedStream> {
