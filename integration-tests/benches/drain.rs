@@ -4,16 +4,16 @@
 //! the oldest message. The broker is the embedded one as a process of its own too, or the cluster that
 //! `NAMESRV_ADDR` names.
 //!
-//! Build the binary first: `cargo build --release -p rocketmq-embedded-broker`, then
 //! `cargo bench -p integration-tests --bench drain`. `MESSAGES` and `ROUNDS` change the size.
 
 use std::error::Error;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use integration_tests::Failure;
+use integration_tests::program::BrokerProcess;
 use integration_tests::report::{Report, Spread};
 use rocketmq_client::{Client, ConsumeFrom, Message, MessageView};
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ const IN_FLIGHT: usize = 256;
 /// Tells a process of this program that it is the consumer; the value is name server, topic, group and count.
 const CONSUMER: &str = "DRAIN_CONSUMER";
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+type Result<T> = std::result::Result<T, Failure>;
 
 /// What the consumer process says of itself.
 #[derive(Serialize, Deserialize)]
@@ -45,19 +45,13 @@ async fn main() -> Result<()> {
     }
     let messages: u64 = setting("MESSAGES", 1_000_000)?;
     let rounds: usize = setting("ROUNDS", 3)?;
-    let (broker, name_server) = match std::env::var("NAMESRV_ADDR") {
-        Ok(address) => (None, address),
-        Err(_) => {
-            let (process, address) = start_broker(messages)?;
-            (Some(process), address)
-        }
+    let Ok(cluster) = std::env::var("NAMESRV_ADDR") else {
+        // Room for the backlog with its headers.
+        let memory = (messages * (BODY as u64 + 512)).max(64 << 20).to_string();
+        let broker = BrokerProcess::start(&BrokerProcess::build()?, &["--memory-limit", &memory])?;
+        return measure(broker.name_server(), messages, rounds).await;
     };
-    let outcome = measure(&name_server, messages, rounds).await;
-    if let Some(mut broker) = broker {
-        broker.kill()?;
-        broker.wait()?;
-    }
-    outcome
+    measure(&cluster, messages, rounds).await
 }
 
 async fn measure(name_server: &str, messages: u64, rounds: usize) -> Result<()> {
@@ -161,36 +155,7 @@ async fn consume(order: &str) -> Result<Drained> {
     Ok(drained)
 }
 
-fn start_broker(messages: u64) -> Result<(Child, String)> {
-    let program = std::env::current_exe()?;
-    let binary = program
-        .ancestors()
-        .nth(2)
-        .ok_or("no build directory")?
-        .join("rocketmq-embedded-broker");
-    // Room for the backlog with its headers and for the retries of none.
-    let memory = (messages * (BODY as u64 + 512)).max(64 << 20).to_string();
-    let mut process = Command::new(&binary)
-        .args(["--port", "0", "--memory-limit", &memory])
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|error| {
-            format!(
-                "{}: {error}; cargo build --release -p rocketmq-embedded-broker",
-                binary.display()
-            )
-        })?;
-    let mut line = String::new();
-    BufReader::new(process.stdout.take().ok_or("no standard output")?).read_line(&mut line)?;
-    let address = line
-        .split("name_server=")
-        .nth(1)
-        .and_then(|rest| rest.split(' ').next())
-        .ok_or("no ready line")?;
-    Ok((process, address.to_owned()))
-}
-
-fn setting<T: std::str::FromStr<Err: Error + 'static>>(name: &str, default: T) -> Result<T> {
+fn setting<T: std::str::FromStr<Err: Error + Send + Sync + 'static>>(name: &str, default: T) -> Result<T> {
     Ok(std::env::var(name)
         .ok()
         .map(|value| value.parse())
@@ -224,7 +189,7 @@ fn cpu_seconds() -> Result<f64> {
             .get(at)
             .ok_or("a short line")?
             .parse::<f64>()
-            .map_err(Box::<dyn Error>::from)
+            .map_err(Failure::from)
     };
     Ok((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND)
 }

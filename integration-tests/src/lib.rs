@@ -7,6 +7,7 @@
 //! - [`admin`]: single requests, without a client;
 //! - [`fault_proxy`]: a TCP proxy that cuts, stalls, flips and lies;
 //! - [`history`]: what was sent and received, and the verdict on it;
+//! - [`program`]: the embedded broker as a child process;
 //! - [`report`]: tables and JSON lines of the benchmarks.
 //!
 //! The scenarios themselves are in `tests/scenarios`. What they need of the outside world is installed by
@@ -24,6 +25,7 @@ pub mod admin;
 pub mod fault_proxy;
 pub mod history;
 pub mod peer;
+pub mod program;
 pub mod real;
 pub mod report;
 pub mod scenario;
