@@ -31,10 +31,15 @@ const LIMIT: Duration = Duration::from_secs(300);
 
 /// Makes the tests of the scenarios of one file.
 ///
-/// ```ignore
-/// async fn a_receipt_names_queue_and_offset(target: &Target) -> TestResult { .. }
+/// ```
+/// # use integration_tests::{scenario::TestResult, scenarios, target::Target};
+/// async fn the_brokers_are_listed(target: &Target) -> TestResult {
+///     assert!(!target.brokers().await?.is_empty());
+///     Ok(())
+/// }
 ///
-/// scenarios![a_receipt_names_queue_and_offset];
+/// scenarios![the_brokers_are_listed];
+/// # fn main() {}
 /// ```
 /// A scenario missing from the list is dead code, which the compiler reports.
 #[macro_export]

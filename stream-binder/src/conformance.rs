@@ -62,7 +62,7 @@ pub type Verdict = Result<(), String>;
 /// Makes one test per check for a target. The expression is evaluated once per test, inside a tokio runtime
 /// of the given attributes.
 ///
-/// ```ignore
+/// ```
 /// stream_binder::binder_conformance!(MemoryTarget::new(), tokio::test(start_paused = true));
 /// ```
 #[macro_export]
