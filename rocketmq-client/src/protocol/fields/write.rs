@@ -124,16 +124,73 @@ pub(crate) fn escape_into(text: &str, out: &mut BytesMut) {
 /// Serializes a flat struct into a sink.
 pub(crate) struct FieldWriter<'a, S>(pub(crate) &'a mut S);
 
-fn unsupported(what: &str) -> CodecError {
-    CodecError::Field(format!(
-        "a header is a flat struct of scalars, it cannot hold {what}"
-    ))
-}
-
 macro_rules! refuse {
     ($($method:ident($($arg:ty),*) $what:literal;)*) => {
-        $(fn $method(self, $(_: $arg),*) -> Result<Self::Ok, CodecError> { Err(unsupported($what)) })*
+        $(fn $method(self, $(_: $arg),*) -> Result<Self::Ok, CodecError> { Err(self.refusal($what)) })*
     };
+}
+
+/// What neither a header nor one of its fields can hold, whichever of the two serializers meets it.
+macro_rules! refuse_compounds {
+    () => {
+        fn serialize_newtype_variant<T: Serialize + ?Sized>(
+            self,
+            _: &'static str,
+            _: u32,
+            _: &'static str,
+            _: &T,
+        ) -> Result<(), CodecError> {
+            Err(self.refusal("an enum with data"))
+        }
+
+        fn serialize_seq(self, _: Option<usize>) -> Result<Self::SerializeSeq, CodecError> {
+            Err(self.refusal("a list"))
+        }
+
+        fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, CodecError> {
+            Err(self.refusal("a tuple"))
+        }
+
+        fn serialize_tuple_struct(
+            self,
+            _: &'static str,
+            _: usize,
+        ) -> Result<Self::SerializeTupleStruct, CodecError> {
+            Err(self.refusal("a tuple"))
+        }
+
+        fn serialize_tuple_variant(
+            self,
+            _: &'static str,
+            _: u32,
+            _: &'static str,
+            _: usize,
+        ) -> Result<Self::SerializeTupleVariant, CodecError> {
+            Err(self.refusal("an enum with data"))
+        }
+
+        fn serialize_map(self, _: Option<usize>) -> Result<Self::SerializeMap, CodecError> {
+            Err(self.refusal("a map"))
+        }
+
+        fn serialize_struct_variant(
+            self,
+            _: &'static str,
+            _: u32,
+            _: &'static str,
+            _: usize,
+        ) -> Result<Self::SerializeStructVariant, CodecError> {
+            Err(self.refusal("an enum with data"))
+        }
+    };
+}
+
+impl<S> FieldWriter<'_, S> {
+    fn refusal(&self, what: &str) -> CodecError {
+        CodecError::Field(format!(
+            "a header is a flat struct of scalars, it cannot hold {what}"
+        ))
+    }
 }
 
 impl<'a, S: FieldSink> Serializer for FieldWriter<'a, S> {
@@ -176,55 +233,7 @@ impl<'a, S: FieldSink> Serializer for FieldWriter<'a, S> {
         value.serialize(self)
     }
 
-    fn serialize_newtype_variant<T: Serialize + ?Sized>(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: &T,
-    ) -> Result<(), CodecError> {
-        Err(unsupported("an enum with data"))
-    }
-
-    fn serialize_seq(self, _: Option<usize>) -> Result<Self::SerializeSeq, CodecError> {
-        Err(unsupported("a list"))
-    }
-
-    fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, CodecError> {
-        Err(unsupported("a tuple"))
-    }
-
-    fn serialize_tuple_struct(
-        self,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self::SerializeTupleStruct, CodecError> {
-        Err(unsupported("a tuple"))
-    }
-
-    fn serialize_tuple_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self::SerializeTupleVariant, CodecError> {
-        Err(unsupported("an enum with data"))
-    }
-
-    fn serialize_map(self, _: Option<usize>) -> Result<Self::SerializeMap, CodecError> {
-        Err(unsupported("a map"))
-    }
-
-    fn serialize_struct_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self::SerializeStructVariant, CodecError> {
-        Err(unsupported("an enum with data"))
-    }
+    refuse_compounds!();
 }
 
 pub(crate) struct StructWriter<'a, S>(&'a mut S);
@@ -257,7 +266,7 @@ impl<S: FieldSink> ValueWriter<'_, S> {
         self.sink.pair(self.key, value)
     }
 
-    fn nested(&self, what: &str) -> CodecError {
+    fn refusal(&self, what: &str) -> CodecError {
         CodecError::Field(format!("header field {:?} cannot hold {what}", self.key))
     }
 }
@@ -308,7 +317,7 @@ impl<S: FieldSink> Serializer for ValueWriter<'_, S> {
     }
 
     fn serialize_bytes(self, _: &[u8]) -> Result<(), CodecError> {
-        Err(self.nested("bytes"))
+        Err(self.refusal("bytes"))
     }
 
     fn serialize_none(self) -> Result<(), CodecError> {
@@ -344,57 +353,9 @@ impl<S: FieldSink> Serializer for ValueWriter<'_, S> {
         value.serialize(self)
     }
 
-    fn serialize_newtype_variant<T: Serialize + ?Sized>(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: &T,
-    ) -> Result<(), CodecError> {
-        Err(self.nested("an enum with data"))
-    }
-
-    fn serialize_seq(self, _: Option<usize>) -> Result<Self::SerializeSeq, CodecError> {
-        Err(self.nested("a list"))
-    }
-
-    fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, CodecError> {
-        Err(self.nested("a tuple"))
-    }
-
-    fn serialize_tuple_struct(
-        self,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self::SerializeTupleStruct, CodecError> {
-        Err(self.nested("a tuple"))
-    }
-
-    fn serialize_tuple_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self::SerializeTupleVariant, CodecError> {
-        Err(self.nested("an enum with data"))
-    }
-
-    fn serialize_map(self, _: Option<usize>) -> Result<Self::SerializeMap, CodecError> {
-        Err(self.nested("a map"))
-    }
+    refuse_compounds!();
 
     fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeStruct, CodecError> {
-        Err(self.nested("a struct"))
-    }
-
-    fn serialize_struct_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self::SerializeStructVariant, CodecError> {
-        Err(self.nested("an enum with data"))
+        Err(self.refusal("a struct"))
     }
 }
