@@ -59,16 +59,11 @@ pub trait Target: Send + Sync {
 /// What a check answers.
 pub type Verdict = Result<(), String>;
 
-/// Makes one test per check for a target. The expression is evaluated once per test, inside a tokio runtime
-/// of the given attributes.
-///
-/// ```
-/// stream_binder::binder_conformance!(MemoryTarget::new(), tokio::test(start_paused = true));
-/// ```
+/// Calls a macro with the names of all checks behind whatever tokens are given: the one list of them.
 #[macro_export]
-macro_rules! binder_conformance {
-    ($target:expr, $($test:tt)+) => {
-        $crate::binder_conformance! { @tests $target, [$($test)+],
+macro_rules! conformance_checks {
+    ($callback:path, $($before:tt)*) => {
+        $callback! { $($before)*
             a_message_arrives_as_it_was_sent
             each_group_gets_every_message
             members_of_a_group_share_the_messages
@@ -85,6 +80,19 @@ macro_rules! binder_conformance {
             an_illegal_topic_is_refused_for_good
             nothing_is_sent_after_the_shutdown
         }
+    };
+}
+
+/// Makes one test per check for a target. The expression is evaluated once per test, inside a tokio runtime
+/// of the given attributes.
+///
+/// ```
+/// stream_binder::binder_conformance!(MemoryTarget::new(), tokio::test(start_paused = true));
+/// ```
+#[macro_export]
+macro_rules! binder_conformance {
+    ($target:expr, $($test:tt)+) => {
+        $crate::conformance_checks! { $crate::binder_conformance, @tests $target, [$($test)+], }
     };
     (@tests $target:expr, $test:tt, $($check:ident)+) => {$(
         $crate::binder_conformance! { @test $target, $test, $check }

@@ -1,17 +1,15 @@
-//! Functions bound by YAML, on every target; and the RocketMQ binder put through the suite of all binders.
+//! Functions bound by YAML, on every target.
 
 use std::{
     collections::BTreeMap,
     io,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use integration_tests::{
     Failure,
     peer::{Language, Order, PeerConsumer, PeerProducer, Subscription},
@@ -20,39 +18,21 @@ use integration_tests::{
     target::Target,
 };
 use rocketmq_client::protocol::{names::dlq_topic, property};
-use stream_binder::{
-    App, Binder, Config, Function, Json, Message, Meta, Payload, RocketMqBinder, Text,
-    conformance::{self, MAX_ATTEMPTS},
-};
-use tokio::{runtime::Handle, sync::mpsc::channel, task::block_in_place, time::timeout};
+use stream_binder::{App, Config, Function, Json, Message, Meta, Payload, Text};
+use tokio::{sync::mpsc::channel, time::timeout};
 
 use crate::{inbox::expect, raw};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 scenarios![
     functions_bound_by_yaml_pass_messages_on,
     a_java_program_and_a_bound_function_work_together,
     what_cannot_be_decoded_and_what_keeps_failing_become_dead_letters,
-    a_message_arrives_as_it_was_sent,
-    each_group_gets_every_message,
-    members_of_a_group_share_the_messages,
-    a_failed_delivery_comes_again_with_its_attempt,
-    a_message_that_always_fails_is_dead_lettered_once,
-    a_rejected_message_is_dead_lettered_at_once,
-    a_skipped_message_does_not_come_again,
-    no_more_handlers_run_than_the_concurrency_allows,
-    a_paused_binding_delivers_nothing_until_resumed,
-    a_binding_without_auto_startup_waits_for_resume,
-    a_stop_waits_for_running_handlers,
-    a_delivery_that_was_cut_off_comes_again,
-    a_delayed_message_comes_after_its_delay,
-    an_illegal_topic_is_refused_for_good,
-    nothing_is_sent_after_the_shutdown,
 ];
 
 /// The configuration of an application whose new groups read from the start and whose retries are quick.
-fn config(target: &Target, yaml: &str) -> Result<Config, Failure> {
+pub(crate) fn config(target: &Target, yaml: &str) -> Result<Config, Failure> {
     let common = "
         spring.cloud.stream.rocketmq.default.consumer:
           consume-from-where: CONSUME_FROM_FIRST_OFFSET
@@ -239,89 +219,4 @@ async fn what_cannot_be_decoded_and_what_keeps_failing_become_dead_letters(targe
     let mut deliveries: Vec<(u64, u32)> = std::iter::from_fn(|| received.try_recv().ok()).collect();
     deliveries.sort_unstable();
     expect("deliveries", deliveries, [(1, 1), (3, 1), (4, 1), (4, 2), (4, 3)])
-}
-
-/// A target as the suite of all binders wants it.
-struct Bench<'a>(&'a Target);
-
-#[async_trait]
-impl conformance::Target for Bench<'_> {
-    async fn binder(&self) -> Arc<dyn Binder> {
-        let retries = MAX_ATTEMPTS - 1;
-        let yaml =
-            format!("spring.cloud.stream.rocketmq.default.consumer.push.max-reconsume-times: {retries}");
-        let config = config(self.0, &yaml).expect("a valid configuration");
-        Arc::new(
-            RocketMqBinder::connect(&config)
-                .await
-                .expect("a reachable name server"),
-        )
-    }
-
-    async fn unique(&self, base: &str) -> String {
-        static NAMES: AtomicU32 = AtomicU32::new(0);
-        let count = NAMES.fetch_add(1, Ordering::Relaxed);
-        let name = self.0.topic(&format!("{base}{count}"));
-        here(self.0.create_topic(&name, 4)).expect("the broker creates topics");
-        name
-    }
-
-    fn patience(&self) -> Duration {
-        PATIENCE
-    }
-
-    fn watch(&self) -> Duration {
-        Duration::from_secs(2)
-    }
-
-    async fn dead_letters(&self, group: &str, count: usize) -> Vec<Bytes> {
-        here(async {
-            let broker = self.0.first_broker().await.expect("a broker");
-            let mut letters = Vec::new();
-            // What is missing after the patience is for the check to say.
-            let _ = eventually("dead letters", async || {
-                if let Ok(pulled) = raw::pull(broker, group, &dlq_topic(group), 0, 0, "*").await {
-                    letters = raw::records(&pulled)?
-                        .into_iter()
-                        .map(|record| record.body)
-                        .collect();
-                }
-                Ok(letters.len() >= count)
-            })
-            .await;
-            letters
-        })
-    }
-}
-
-/// Runs to the end on this thread. The suite wants futures that move between threads, which those that poll with
-/// closures are not.
-fn here<F: Future>(future: F) -> F::Output {
-    block_in_place(|| Handle::current().block_on(future))
-}
-
-macro_rules! conformance {
-    ($($check:ident)+) => {$(
-        async fn $check(target: &Target) -> TestResult {
-            Ok(conformance::$check(&Bench(target)).await?)
-        }
-    )+};
-}
-
-conformance! {
-    a_message_arrives_as_it_was_sent
-    each_group_gets_every_message
-    members_of_a_group_share_the_messages
-    a_failed_delivery_comes_again_with_its_attempt
-    a_message_that_always_fails_is_dead_lettered_once
-    a_rejected_message_is_dead_lettered_at_once
-    a_skipped_message_does_not_come_again
-    no_more_handlers_run_than_the_concurrency_allows
-    a_paused_binding_delivers_nothing_until_resumed
-    a_binding_without_auto_startup_waits_for_resume
-    a_stop_waits_for_running_handlers
-    a_delivery_that_was_cut_off_comes_again
-    a_delayed_message_comes_after_its_delay
-    an_illegal_topic_is_refused_for_good
-    nothing_is_sent_after_the_shutdown
 }

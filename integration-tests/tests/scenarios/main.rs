@@ -3,6 +3,7 @@
 mod administration;
 mod binding;
 mod brokering;
+mod conformance;
 mod consuming;
 mod faults;
 mod garbage;
