@@ -3,28 +3,32 @@
 //! [`Producer::send`] is the one way to send; how the result is wanted is said on the [`SendBuilder`] it gives.
 //! Protocol source: `DefaultMQProducerImpl`.
 
+mod answer;
 mod attempt;
+mod builder;
 mod prepare;
 mod receipt;
+mod retry;
 mod room;
+mod select;
 mod send;
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use tracing::{info, warn};
 
 use crate::cluster::{BoxFuture, Client, Cluster, ProducerMember};
 use crate::error::{Error, Result};
 use crate::message::Message;
-use crate::protocol::{ResponseCode, names};
 use crate::tasks::Tasks;
 
+pub use builder::{ProducerBuilder, WhenFull};
 pub use receipt::{SendReceipt, SendStatus};
 pub use send::{SendBuilder, SendFuture, SendHandle};
 
+use builder::Options;
 use room::Room;
 
 /// Sends messages under one group name. Cloning is cheap; clones share everything.
@@ -60,17 +64,6 @@ struct Core {
     tasks: Tasks,
     room: Room,
     closed: AtomicBool,
-}
-
-impl Client {
-    /// Options for a producer of this group; [`start`](ProducerBuilder::start) makes it.
-    pub fn producer(&self, group: impl Into<String>) -> ProducerBuilder {
-        ProducerBuilder {
-            client: self.clone(),
-            group: group.into(),
-            options: Options::default(),
-        }
-    }
 }
 
 impl Producer {
@@ -173,209 +166,7 @@ impl ProducerMember for Core {
     }
 }
 
-/// What a send does when as much is in flight as may be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum WhenFull {
-    /// It waits, at most its own timeout.
-    #[default]
-    Wait,
-    /// It fails at once with [`ErrorKind::Overloaded`](crate::ErrorKind::Overloaded).
-    Fail,
-}
-
-/// The one home of the defaults; each setter of [`ProducerBuilder`] states its own.
-#[derive(Clone, Debug)]
-struct Options {
-    send_timeout: Duration,
-    attempt_timeout: Option<Duration>,
-    max_attempts: u32,
-    retry_codes: Vec<ResponseCode>,
-    retry_when_not_stored_ok: bool,
-    max_message_bytes: usize,
-    compress_from_bytes: Option<usize>,
-    compression_level: u32,
-    default_topic_queue_nums: i32,
-    max_in_flight: u32,
-    max_in_flight_bytes: u32,
-    when_full: WhenFull,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            send_timeout: Duration::from_secs(3),
-            attempt_timeout: None,
-            max_attempts: 3,
-            retry_codes: attempt::RETRY_CODES.to_vec(),
-            retry_when_not_stored_ok: false,
-            max_message_bytes: 4 * 1024 * 1024,
-            compress_from_bytes: Some(4096),
-            compression_level: 5,
-            default_topic_queue_nums: 4,
-            max_in_flight: 10_000,
-            max_in_flight_bytes: 100 * 1024 * 1024,
-            when_full: WhenFull::Wait,
-        }
-    }
-}
-
-/// Options of a [`Producer`].
-#[derive(Debug)]
-#[must_use = "a builder does nothing until `start` is awaited"]
-pub struct ProducerBuilder {
-    client: Client,
-    group: String,
-    options: Options,
-}
-
-impl ProducerBuilder {
-    /// How long a send may take, all attempts and waits included. Default 3 s. Java: `sendMsgTimeout`.
-    pub fn send_timeout(mut self, timeout: Duration) -> Self {
-        self.options.send_timeout = timeout;
-        self
-    }
-
-    /// How long one attempt may take at most. Default: what is left of the send timeout is shared by the attempts
-    /// that are left if another broker could be tried, so that a frozen broker does not use it all up. Java:
-    /// `sendMsgMaxTimeoutPerRequest`.
-    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
-        self.options.attempt_timeout = Some(timeout);
-        self
-    }
-
-    /// How many attempts a send makes at most, detached ones too. Default 3. Java: `retryTimesWhenSendFailed` and
-    /// `retryTimesWhenSendAsyncFailed`, plus one.
-    pub fn max_attempts(mut self, attempts: u32) -> Self {
-        self.options.max_attempts = attempts;
-        self
-    }
-
-    /// Adds a response code after which another attempt is made. Default: 1, 2, 14, 16, 17, 204, 205, 1500. Java:
-    /// `addRetryResponseCode`.
-    pub fn retry_code(mut self, code: ResponseCode) -> Self {
-        if !self.options.retry_codes.contains(&code) {
-            self.options.retry_codes.push(code);
-        }
-        self
-    }
-
-    /// Whether another attempt is made when a broker stored the message but did not flush or replicate it in time;
-    /// that duplicates the message. Default false. Java: `retryAnotherBrokerWhenNotStoreOK`.
-    pub fn retry_when_not_stored_ok(mut self, retry: bool) -> Self {
-        self.options.retry_when_not_stored_ok = retry;
-        self
-    }
-
-    /// The largest body, in bytes before compression. Default 4 MiB, which is also what brokers take unless configured
-    /// otherwise. Java: `maxMessageSize`.
-    pub fn max_message_bytes(mut self, bytes: usize) -> Self {
-        self.options.max_message_bytes = bytes;
-        self
-    }
-
-    /// From which size on bodies are compressed (zlib), in bytes; `None` never. Default 4096. Java:
-    /// `compressMsgBodyOverHowmuch`.
-    pub fn compress_from_bytes(mut self, bytes: impl Into<Option<usize>>) -> Self {
-        self.options.compress_from_bytes = bytes.into();
-        self
-    }
-
-    /// How hard compression tries, from 0 (not at all) to 9. Default 5. Java: `rocketmq.message.compressLevel`.
-    pub fn compression_level(mut self, level: u32) -> Self {
-        self.options.compression_level = level;
-        self
-    }
-
-    /// How many queues per broker a topic gets that the first send creates, at most. Default 4. Java:
-    /// `defaultTopicQueueNums`.
-    pub fn default_topic_queue_nums(mut self, queues: i32) -> Self {
-        self.options.default_topic_queue_nums = queues;
-        self
-    }
-
-    /// How many messages may be in flight. Default 10000. Java: `backPressureForAsyncSendNum`.
-    pub fn max_in_flight(mut self, messages: u32) -> Self {
-        self.options.max_in_flight = messages;
-        self
-    }
-
-    /// How many bytes of bodies may be in flight; one message is always let in. Default 100 MiB. Java:
-    /// `backPressureForAsyncSendSize`.
-    pub fn max_in_flight_bytes(mut self, bytes: u32) -> Self {
-        self.options.max_in_flight_bytes = bytes;
-        self
-    }
-
-    /// What an awaited send does when as much is in flight as may be. Default [`WhenFull::Wait`]. Detached sends
-    /// always fail then, as there is nobody to wait; see [`Producer::ready`].
-    pub fn when_full(mut self, when_full: WhenFull) -> Self {
-        self.options.when_full = when_full;
-        self
-    }
-
-    /// Makes the producer and lets the brokers know of its group.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) with everything that cannot be used: the group, options.
-    #[expect(
-        clippy::unused_async,
-        reason = "starting may have to ask brokers; callers should not have to change then"
-    )]
-    pub async fn start(self) -> Result<Producer> {
-        self.check()?;
-        let cluster = Arc::clone(self.client.cluster());
-        let core = Arc::new(Core {
-            room: Room::new(self.options.max_in_flight, self.options.max_in_flight_bytes),
-            tasks: cluster.tasks().child(),
-            group: self.group,
-            options: self.options,
-            cluster,
-            closed: AtomicBool::new(false),
-        });
-        core.cluster.check_open()?;
-        core.cluster
-            .register_producer(Arc::clone(&core) as Arc<dyn ProducerMember>);
-        Ok(Producer(Arc::new(Handle {
-            core,
-            client: self.client,
-        })))
-    }
-
-    fn check(&self) -> Result<()> {
-        let options = &self.options;
-        let mut wrong = Vec::new();
-        if let Err(error) = names::check_group(&self.group) {
-            wrong.push(error.to_string());
-        }
-        if options.send_timeout.is_zero() || options.attempt_timeout.is_some_and(|time| time.is_zero()) {
-            wrong.push("timeouts must be longer than nothing".to_owned());
-        }
-        for (name, value) in [
-            ("max_attempts", options.max_attempts),
-            ("max_in_flight", options.max_in_flight),
-            ("max_in_flight_bytes", options.max_in_flight_bytes),
-        ] {
-            if value == 0 {
-                wrong.push(format!("{name} must be at least 1"));
-            }
-        }
-        if options.default_topic_queue_nums < 1 {
-            wrong.push("default_topic_queue_nums must be at least 1".to_owned());
-        }
-        if options.compression_level > 9 {
-            wrong.push("compression_level must be at most 9".to_owned());
-        }
-        match wrong.is_empty() {
-            true => Ok(()),
-            false => Err(Error::config(format!(
-                "producer {:?} cannot be started: {}",
-                self.group,
-                wrong.join("; ")
-            ))),
-        }
-    }
-}
-
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::attempt::{Attempt, Fast, Job, Next, Target};
+use super::attempt::{Attempt, Fast, Job, Next};
 use super::prepare::Prepared;
+use super::select::Target;
 use super::{Core, Producer, SendReceipt, WhenFull};
 use crate::error::{Error, ErrorKind, Persisted, Result};
 use crate::message::Message;

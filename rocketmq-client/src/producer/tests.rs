@@ -1,73 +1,18 @@
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
 
+use super::testing::{Two, broker, message, ok, stored};
 use super::*;
-use crate::cluster::testing::{FakeRoutes, builder, client, manage, name_server_and_broker, route};
+use crate::cluster::testing::{FakeRoutes, builder, client, name_server_and_broker, route};
 use crate::protocol::bodies::{HeartbeatData, MessageQueue};
 use crate::protocol::requests::{HeartBeat, RouteInfo, SendMessageV2, UnregisterClient};
-use crate::protocol::{Frame, JsonBody, Request};
+use crate::protocol::{Frame, JsonBody, Request, ResponseCode};
 use crate::sync::lock;
-use crate::transport::fake::{Answer, FakeServer};
+use crate::transport::fake::Answer;
 use crate::{ErrorKind, Persisted};
-
-/// A broker's answer to a send that it stored, with this code.
-fn stored(frame: &Frame, code: ResponseCode) -> Answer {
-    let request = SendMessageV2::from_frame(frame.clone()).unwrap();
-    let mut response = Frame::response(code, 0);
-    response.fields.push("msgId", "7F00000100002A9F0000000000001234");
-    response.fields.push("queueId", &request.queue_id.to_string());
-    response.fields.push("queueOffset", "5");
-    Answer::Respond(response)
-}
-
-fn ok(frame: &Frame) -> Answer {
-    stored(frame, ResponseCode::SUCCESS)
-}
-
-/// A broker of its own, not a name server.
-async fn broker(script: impl Fn(&Frame) -> Answer + Send + Sync + 'static) -> FakeServer {
-    FakeServer::start(move |frame| manage(frame).unwrap_or_else(|| script(frame))).await
-}
-
-/// A name server and two brokers with scripts, and the topic `t` with one queue on each.
-struct Two {
-    routes: FakeRoutes,
-    name_server: FakeServer,
-    a: FakeServer,
-    b: FakeServer,
-}
-
-impl Two {
-    async fn new(
-        a: impl Fn(&Frame) -> Answer + Send + Sync + 'static,
-        b: impl Fn(&Frame) -> Answer + Send + Sync + 'static,
-    ) -> Self {
-        let routes = FakeRoutes::default();
-        let name_server = name_server_and_broker(&routes, |_| Answer::Silence).await;
-        let (a, b) = (broker(a).await, broker(b).await);
-        routes.set("t", route(&[("a", &a.address()), ("b", &b.address())], 1));
-        Self {
-            routes,
-            name_server,
-            a,
-            b,
-        }
-    }
-
-    fn sent_to_a(&self) -> usize {
-        self.a.requests_of::<SendMessageV2>().len()
-    }
-
-    fn sent_to_b(&self) -> usize {
-        self.b.requests_of::<SendMessageV2>().len()
-    }
-}
-
-fn message() -> Message {
-    Message::new("t", "body")
-}
 
 #[test]
 fn handles_and_futures_cross_threads() {

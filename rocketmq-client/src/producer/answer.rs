@@ -1,0 +1,76 @@
+//! What the answer to an attempt says.
+//!
+//! Protocol source: `MQClientAPIImpl#processSendResponse`.
+
+use std::str::FromStr;
+
+use super::attempt::{Attempt, Job};
+use super::receipt::{SendReceipt, SendStatus};
+use crate::error::{Error, Persisted, Result};
+use crate::protocol::{CodecError, Fields, Frame, ResponseCode, ResponseError};
+
+impl Job {
+    /// What the frame that answered an attempt says.
+    pub(super) fn read(&mut self, attempt: &Attempt, frame: Frame) -> Result<SendReceipt> {
+        let code = ResponseCode(frame.code);
+        let Some(status) = SendStatus::of(code) else {
+            return Err(refusal(attempt, &frame));
+        };
+        let malformed = |error| {
+            Error::from_response("SendMessageV2", &attempt.address, ResponseError::Malformed(error))
+                .with_persisted(Persisted::Yes)
+        };
+        let place = Place::read(&frame.fields).map_err(malformed)?;
+        self.core.cluster.remoting().pool().trust(&attempt.address);
+        if status != SendStatus::Ok && self.core.options.retry_when_not_stored_ok && self.may_retry() {
+            return Err(refusal(attempt, &frame).with_persisted(Persisted::Yes));
+        }
+        let mut queue = attempt.queue.clone();
+        queue.queue_id = place.queue_id;
+        Ok(SendReceipt {
+            message_id: std::mem::take(&mut self.prepared.message_id),
+            offset_message_id: place.message_id.to_owned(),
+            queue,
+            queue_offset: place.queue_offset,
+            status,
+            attempts: self.attempts,
+        })
+    }
+}
+
+/// What a receipt needs of [`SendResultHeader`](crate::protocol::requests::SendResultHeader): read in place, since this
+/// is done for every message.
+struct Place<'a> {
+    message_id: &'a str,
+    queue_id: i32,
+    queue_offset: i64,
+}
+
+impl<'a> Place<'a> {
+    fn read(fields: &'a Fields) -> Result<Self, CodecError> {
+        let field = |name| {
+            let missing = || CodecError::Field(format!("missing field `{name}`"));
+            fields.get(name).ok_or_else(missing)
+        };
+        Ok(Self {
+            message_id: field("msgId")?,
+            queue_id: number("queueId", field("queueId")?)?,
+            queue_offset: number("queueOffset", field("queueOffset")?)?,
+        })
+    }
+}
+
+fn number<T: FromStr>(name: &str, text: &str) -> Result<T, CodecError> {
+    let wrong = |_| CodecError::Field(format!("header field {name:?}: cannot read {text:?}"));
+    text.parse().map_err(wrong)
+}
+
+/// A code that is no success. Of most it is known that nothing was stored; code 1 stands for anything.
+fn refusal(attempt: &Attempt, frame: &Frame) -> Error {
+    let persisted = match ResponseCode(frame.code) {
+        ResponseCode::SYSTEM_ERROR => Persisted::Maybe,
+        _ => Persisted::No,
+    };
+    Error::from_response("SendMessageV2", &attempt.address, ResponseError::refused(frame))
+        .with_persisted(persisted)
+}
