@@ -4,6 +4,7 @@
 //! - [`scenario`]: one test per scenario and target, and counted skips;
 //! - [`real`]: name servers and brokers of Apache RocketMQ as child processes;
 //! - [`peer`]: the official Java and Go clients as child processes;
+//! - [`mqadmin`]: Apache RocketMQ's own command line as a child process;
 //! - [`admin`]: single requests, without a client;
 //! - [`fault_proxy`]: a TCP proxy that cuts, stalls, flips and lies;
 //! - [`history`]: what was sent and received, and the verdict on it;
@@ -24,6 +25,7 @@ mod base64;
 pub mod admin;
 pub mod fault_proxy;
 pub mod history;
+pub mod mqadmin;
 pub mod peer;
 pub mod program;
 pub mod real;

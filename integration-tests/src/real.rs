@@ -13,7 +13,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -56,7 +56,7 @@ impl Version {
         }
     }
 
-    fn jars(self) -> Result<PathBuf, Failure> {
+    pub(crate) fn jars(self) -> Result<PathBuf, Failure> {
         let jars = peers_directory().join(format!("server-{}", self.number()));
         if jars.is_dir() {
             Ok(jars)
@@ -74,6 +74,13 @@ impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RocketMQ {}", self.number())
     }
+}
+
+/// The command line of a Java program of a release that works on a cluster and then ends: its main class and arguments.
+pub(crate) fn tool_command(version: Version, home: &Path, main: &[&str]) -> Result<Vec<String>, Failure> {
+    settings::write_home(home)?;
+    let heap = ["-Xms32m", "-Xmx256m"];
+    Ok(settings::java(version, &version.jars()?, home, &heap, main))
 }
 
 /// One name server and its brokers.

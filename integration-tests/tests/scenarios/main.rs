@@ -13,3 +13,4 @@ mod interop;
 mod raw;
 mod samples;
 mod sending;
+mod tracing;
