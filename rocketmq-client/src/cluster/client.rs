@@ -284,15 +284,14 @@ impl ClientBuilder {
         })?;
         let tasks = Tasks::new(runtime);
         let inbound = Arc::new(ClusterInbound::default());
+        let connect_timeout = self.transport.connect_timeout;
         let pool = Pool::new(
             self.transport,
             Arc::clone(&inbound) as Arc<dyn Inbound>,
             tasks.child(),
         );
         let remoting = Remoting::new(pool, self.layers);
-        name_servers
-            .reach(remoting.pool(), self.transport.connect_timeout)
-            .await?;
+        name_servers.reach(remoting.pool(), connect_timeout).await?;
         let address = identity::local_address(name_servers.current()).await;
         let cluster = Arc::new(Cluster {
             client_id: identity::client_id(address, self.options.instance_name.as_deref()),

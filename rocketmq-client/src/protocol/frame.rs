@@ -268,6 +268,18 @@ impl<'a> Head<'a> {
         body_len: usize,
         out: &mut BytesMut,
     ) -> Result<(), CodecError> {
+        self.encode_all(format, fields, &[extra], body_len, out)
+    }
+
+    /// As [`encode`](Self::encode), with several lists of pairs that follow the typed fields.
+    pub(crate) fn encode_all<F: Serialize + ?Sized>(
+        &self,
+        format: HeaderFormat,
+        fields: &F,
+        extra: &[&Fields],
+        body_len: usize,
+        out: &mut BytesMut,
+    ) -> Result<(), CodecError> {
         let start = out.len();
         let result = self.encode_or_leave_rest(format, fields, extra, body_len, out);
         if result.is_err() {
@@ -280,7 +292,7 @@ impl<'a> Head<'a> {
         &self,
         format: HeaderFormat,
         fields: &F,
-        extra: &Fields,
+        extra: &[&Fields],
         body_len: usize,
         out: &mut BytesMut,
     ) -> Result<(), CodecError> {

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::TransportOptions;
 use super::inbound::Inbound;
 use super::outgoing::{Outgoing, Pushed};
+use super::seal::{Sealed, Signed};
 use super::slots::{Ended, Opened, Slots};
 use crate::error::{Error, ErrorKind, Persisted, Result};
 use crate::protocol::{Fields, Frame};
@@ -115,7 +116,6 @@ impl Connection {
         let tasks = tasks.child();
         let shared = Arc::new(Shared {
             peer,
-            options,
             slots: Mutex::new(Slots::new(options.max_in_flight)),
             outgoing: Mutex::new(Outgoing::new(options.format, options.max_buffered_bytes)),
             to_write: Notify::new(),
@@ -125,6 +125,7 @@ impl Connection {
             buffer_freed: Notify::new(),
             waiting_for_buffer: AtomicUsize::new(0),
             server_requests: Arc::new(Semaphore::new(options.max_server_requests)),
+            options,
             tasks: above,
             stop: tasks.token().clone(),
             started: Instant::now(),
@@ -147,19 +148,31 @@ impl Connection {
         outbound: &Outbound<'_, F>,
         deadline: Instant,
     ) -> Started {
+        match self.shared.sign(outbound) {
+            Ok(None) => self.try_start_sealed(&self.shared.unsigned(outbound), deadline),
+            Ok(Some(signed)) => self.try_start_sealed(&signed.seal(), deadline),
+            Err(error) => Started::Failed(error),
+        }
+    }
+
+    fn try_start_sealed<F: Serialize + ?Sized>(
+        self: &Arc<Self>,
+        sealed: &Sealed<'_, F>,
+        deadline: Instant,
+    ) -> Started {
         let opaque = match self.shared.open(deadline) {
             Opened::Slot { opaque, .. } => opaque,
             Opened::Full => return Started::Full,
-            Opened::Failed(error) => return Started::Failed(error.context(outbound.name)),
+            Opened::Failed(error) => return Started::Failed(error.context(sealed.name)),
         };
         let mut in_flight = InFlight {
             connection: Arc::clone(self),
             opaque,
             position: 0,
-            name: outbound.name,
+            name: sealed.name,
             started: Instant::now(),
         };
-        match self.shared.push(outbound, opaque, false) {
+        match self.shared.push(sealed, opaque, false) {
             Ok(Some(position)) => {
                 in_flight.position = position;
                 Started::InFlight(in_flight)
@@ -179,6 +192,17 @@ impl Connection {
         outbound: &Outbound<'_, F>,
         deadline: Instant,
     ) -> Result<InFlight> {
+        match self.shared.sign(outbound)? {
+            None => self.start_sealed(&self.shared.unsigned(outbound), deadline).await,
+            Some(signed) => self.start_sealed(&signed.seal(), deadline).await,
+        }
+    }
+
+    async fn start_sealed<F: Serialize + Sync + ?Sized>(
+        self: &Arc<Self>,
+        sealed: &Sealed<'_, F>,
+        deadline: Instant,
+    ) -> Result<InFlight> {
         let shared = &self.shared;
         let opaque = {
             let waiting = Waiting::new(&shared.waiting_for_slot);
@@ -187,11 +211,11 @@ impl Connection {
                 freed.as_mut().enable();
                 match shared.open(deadline) {
                     Opened::Slot { opaque, .. } => break opaque,
-                    Opened::Failed(error) => return Err(error.context(outbound.name)),
+                    Opened::Failed(error) => return Err(error.context(sealed.name)),
                     Opened::Full => {}
                 }
                 if timeout_at(deadline, freed).await.is_err() {
-                    return Err(self.overloaded(outbound.name, waiting));
+                    return Err(self.overloaded(sealed.name, waiting));
                 }
             }
         };
@@ -199,10 +223,10 @@ impl Connection {
             connection: Arc::clone(self),
             opaque,
             position: 0,
-            name: outbound.name,
+            name: sealed.name,
             started: Instant::now(),
         };
-        in_flight.position = self.push_when_room(outbound, opaque, false, deadline).await?;
+        in_flight.position = self.push_when_room(sealed, opaque, false, deadline).await?;
         Ok(in_flight)
     }
 
@@ -219,30 +243,40 @@ impl Connection {
             return Err(failure.context(outbound.name));
         }
         // One-way requests have no slot; the number only has to look like one. None is ever given out twice at once.
-        self.push_when_room(outbound, i32::MAX, true, deadline).await?;
+        let opaque = i32::MAX;
+        match self.shared.sign(outbound)? {
+            None => {
+                let sealed = self.shared.unsigned(outbound);
+                self.push_when_room(&sealed, opaque, true, deadline).await?;
+            }
+            Some(signed) => {
+                self.push_when_room(&signed.seal(), opaque, true, deadline)
+                    .await?;
+            }
+        }
         Ok(())
     }
 
     async fn push_when_room<F: Serialize + Sync + ?Sized>(
         &self,
-        outbound: &Outbound<'_, F>,
+        sealed: &Sealed<'_, F>,
         opaque: i32,
         one_way: bool,
         deadline: Instant,
     ) -> Result<u64> {
         let shared = &self.shared;
-        if let Some(position) = shared.push(outbound, opaque, one_way)? {
+        if let Some(position) = shared.push(sealed, opaque, one_way)? {
             return Ok(position);
         }
         let waiting = Waiting::new(&shared.waiting_for_buffer);
         loop {
             let mut freed = pin!(shared.buffer_freed.notified());
             freed.as_mut().enable();
-            if let Some(position) = shared.push(outbound, opaque, one_way)? {
+            if let Some(position) = shared.push(sealed, opaque, one_way)? {
                 return Ok(position);
             }
             if timeout_at(deadline, freed).await.is_err() {
-                return Err(self.overloaded(outbound.name, waiting));
+                return Err(self.overloaded(sealed.name, waiting));
             }
         }
     }
@@ -316,14 +350,26 @@ impl Shared {
         opened
     }
 
+    /// The request with its signature; `None` when requests are not signed here.
+    fn sign<F: Serialize + ?Sized>(&self, outbound: &Outbound<'_, F>) -> Result<Option<Signed>> {
+        let Some(signer) = &self.options.signer else {
+            return Ok(None);
+        };
+        Signed::new(outbound, self.options.common_fields.as_deref(), &**signer).map(Some)
+    }
+
+    fn unsigned<'a, F: ?Sized>(&'a self, outbound: &'a Outbound<'_, F>) -> Sealed<'a, F> {
+        Sealed::unsigned(outbound, self.options.common_fields.as_deref())
+    }
+
     /// Puts a frame into the buffer; `None` without room.
     fn push<F: Serialize + ?Sized>(
         &self,
-        outbound: &Outbound<'_, F>,
+        sealed: &Sealed<'_, F>,
         opaque: i32,
         one_way: bool,
     ) -> Result<Option<u64>> {
-        let pushed = lock(&self.outgoing).push(outbound, opaque, one_way);
+        let pushed = lock(&self.outgoing).push(sealed, opaque, one_way);
         match pushed {
             Pushed::Queued {
                 position,
@@ -335,10 +381,10 @@ impl Shared {
                 Ok(Some(position))
             }
             Pushed::Full => Ok(None),
-            Pushed::Refused(error) => Err(Error::from_encode(outbound.name, error)),
+            Pushed::Refused(error) => Err(Error::from_encode(sealed.name, error)),
             Pushed::Closed => {
                 let failure = lock(&self.slots).failure().cloned();
-                Err(failure.unwrap_or_else(|| self.closed()).context(outbound.name))
+                Err(failure.unwrap_or_else(|| self.closed()).context(sealed.name))
             }
         }
     }

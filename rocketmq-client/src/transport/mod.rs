@@ -10,14 +10,16 @@ mod connection;
 mod inbound;
 mod outgoing;
 mod pool;
+mod seal;
 mod slots;
 
 #[cfg(test)]
 pub(crate) mod fake;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::protocol::HeaderFormat;
+use crate::protocol::{Fields, HeaderFormat};
 
 pub(crate) use backoff::{backoff, random};
 pub use call::{Call, Reply, RequestStack};
@@ -25,9 +27,10 @@ pub(crate) use call::{Remoting, layered};
 pub(crate) use connection::{Connection, InFlight, Outbound, Started};
 pub(crate) use inbound::{Inbound, ServerRequest};
 pub(crate) use pool::Pool;
+pub(crate) use seal::Sign;
 
 /// What all connections of one client have in common.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct TransportOptions {
     /// How headers are written.
     pub(crate) format: HeaderFormat,
@@ -43,6 +46,10 @@ pub(crate) struct TransportOptions {
     pub(crate) frozen_after: u32,
     /// How many requests of the server may be in work at a time on one connection.
     pub(crate) max_server_requests: usize,
+    /// Fields that every request carries behind its own; `None` costs nothing. Responses do not carry them.
+    pub(crate) common_fields: Option<Arc<Fields>>,
+    /// Signs every request; `None` costs nothing. Responses are not signed.
+    pub(crate) signer: Option<Arc<dyn Sign>>,
 }
 
 impl Default for TransportOptions {
@@ -55,6 +62,8 @@ impl Default for TransportOptions {
             idle_timeout: Duration::from_secs(120),
             frozen_after: 3,
             max_server_requests: 256,
+            common_fields: None,
+            signer: None,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::mem;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::Serialize;
 
-use super::connection::Outbound;
+use super::seal::Sealed;
 use crate::protocol::frame::Head;
 use crate::protocol::{CodecError, Fields, Frame, HeaderFormat};
 
@@ -162,12 +162,15 @@ impl Outgoing {
 
     pub(super) fn push<F: Serialize + ?Sized>(
         &mut self,
-        outbound: &Outbound<'_, F>,
+        sealed: &Sealed<'_, F>,
         opaque: i32,
         one_way: bool,
     ) -> Pushed {
-        let head = Head::request(outbound.code, opaque, one_way);
-        self.put(&head, outbound.fields, outbound.extra, &outbound.body)
+        let head = Head {
+            version: sealed.version,
+            ..Head::request(sealed.code, opaque, one_way)
+        };
+        self.put(&head, sealed.fields, &sealed.extra, sealed.body)
     }
 
     pub(super) fn push_response(&mut self, frame: &Frame) -> Pushed {
@@ -175,7 +178,7 @@ impl Outgoing {
         self.put(
             &head,
             &crate::protocol::frame::NoFields,
-            &frame.fields,
+            &[&frame.fields],
             &frame.body,
         )
     }
@@ -184,7 +187,7 @@ impl Outgoing {
         &mut self,
         head: &Head<'_>,
         fields: &F,
-        extra: &Fields,
+        extra: &[&Fields],
         body: &Bytes,
     ) -> Pushed {
         if self.closed {
@@ -195,7 +198,7 @@ impl Outgoing {
             return Pushed::Full;
         }
         let before = self.batch.buffer.len();
-        if let Err(error) = head.encode(self.format, fields, extra, body.len(), &mut self.batch.buffer) {
+        if let Err(error) = head.encode_all(self.format, fields, extra, body.len(), &mut self.batch.buffer) {
             return Pushed::Refused(error);
         }
         let header = self.batch.buffer.len() - before;

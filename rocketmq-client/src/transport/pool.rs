@@ -185,7 +185,7 @@ impl Pool {
             reader,
             writer,
             Arc::clone(address),
-            self.options,
+            self.options.clone(),
             Arc::clone(&self.inbound),
             &self.tasks,
         ))

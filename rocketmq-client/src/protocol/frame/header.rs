@@ -16,7 +16,7 @@ pub(super) fn write_binary<F: Serialize + ?Sized>(
     head: &Head<'_>,
     code: i16,
     fields: &F,
-    extra: &Fields,
+    extra: &[&Fields],
     out: &mut BytesMut,
 ) -> Result<(), CodecError> {
     out.put_i16(code);
@@ -32,7 +32,7 @@ pub(super) fn write_binary<F: Serialize + ?Sized>(
     out.put_u32(0);
     let mut sink = BinarySink(out);
     fields.serialize(FieldWriter(&mut sink))?;
-    for (key, value) in extra.iter() {
+    for (key, value) in extra.iter().copied().flat_map(Fields::iter) {
         sink.pair(key, value)?;
     }
     let map_len = length("header fields", out.len() - start - 4)?;
@@ -57,7 +57,7 @@ fn length(what: &'static str, len: usize) -> Result<u32, CodecError> {
 pub(super) fn write_json<F: Serialize + ?Sized>(
     head: &Head<'_>,
     fields: &F,
-    extra: &Fields,
+    extra: &[&Fields],
     out: &mut BytesMut,
 ) -> Result<(), CodecError> {
     let mut number = itoa::Buffer::new();
@@ -67,7 +67,7 @@ pub(super) fn write_json<F: Serialize + ?Sized>(
     out.put_slice(b",\"extFields\":{");
     let mut sink = JsonSink { out, first: true };
     fields.serialize(FieldWriter(&mut sink))?;
-    for (key, value) in extra.iter() {
+    for (key, value) in extra.iter().copied().flat_map(Fields::iter) {
         sink.pair(key, value)?;
     }
     out.put_slice(b"},\"flag\":");

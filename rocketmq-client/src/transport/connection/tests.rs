@@ -12,6 +12,7 @@ use crate::protocol::frame::next_frame;
 use crate::protocol::requests::{MaxOffset, NotifyConsumerIdsChanged};
 use crate::protocol::{HeaderFormat, Request, ResponseCode};
 use crate::transport::inbound::ServerRequest;
+use crate::transport::seal::{Sign, Unsigned};
 
 /// Serves notifications, and knows how many.
 #[derive(Debug, Default)]
@@ -466,4 +467,50 @@ async fn a_silent_connection_is_closed_but_not_under_a_request() {
         pair.connection.failure().unwrap().to_string(),
         "the connection to broker:1 was closed after a long silence"
     );
+}
+
+/// Marks what it is asked to sign.
+#[derive(Debug)]
+struct Marker;
+
+impl Sign for Marker {
+    fn sign(&self, request: &mut Unsigned<'_>) {
+        request.fields.push("Signature", "mark");
+    }
+}
+
+#[tokio::test]
+async fn with_a_signer_every_request_is_signed_and_no_response() {
+    let mut pair = Pair::new(TransportOptions {
+        signer: Some(Arc::new(Marker)),
+        common_fields: Some(Arc::new(Fields::from_iter([("ns", "shop")]))),
+        ..TransportOptions::default()
+    });
+    let deadline = Instant::now() + Duration::from_secs(3);
+    let _started = pair.in_flight(1);
+    let _awaited = request(&pair.connection, Duration::from_secs(3)).await.unwrap();
+    let fields = MaxOffset {
+        topic: "t".into(),
+        queue_id: 2,
+    };
+    let outbound = Outbound {
+        code: MaxOffset::CODE.0,
+        name: MaxOffset::NAME,
+        fields: &fields,
+        extra: &Fields::new(),
+        body: Bytes::new(),
+    };
+    pair.connection.one_way(&outbound, deadline).await.unwrap();
+    for queue in ["1", "0", "2"] {
+        let frame = pair.next().await;
+        assert_eq!(queue_of(&frame), queue);
+        assert_eq!(frame.fields.get("ns"), Some("shop"));
+        assert_eq!(frame.fields.get("Signature"), Some("mark"));
+    }
+    let mut notification = Frame::request(NotifyConsumerIdsChanged::CODE.0);
+    notification.fields.push("consumerGroup", "g");
+    pair.answer(&notification).await;
+    let response = pair.next().await;
+    assert!(response.is_response());
+    assert!(response.fields.is_empty(), "{response:?}");
 }

@@ -2,6 +2,7 @@ use super::*;
 use crate::protocol::frame::next_frame;
 use crate::protocol::requests::MaxOffset;
 use crate::protocol::{Request, RequestCode};
+use crate::transport::Outbound;
 
 fn outbound<'a>(fields: &'a MaxOffset, extra: &'a Fields, body: Bytes) -> Outbound<'a, MaxOffset> {
     Outbound {
@@ -11,6 +12,10 @@ fn outbound<'a>(fields: &'a MaxOffset, extra: &'a Fields, body: Bytes) -> Outbou
         extra,
         body,
     }
+}
+
+fn sealed<'a>(outbound: &'a Outbound<'a, MaxOffset>) -> Sealed<'a, MaxOffset> {
+    Sealed::unsigned(outbound, None)
 }
 
 fn request() -> MaxOffset {
@@ -28,7 +33,7 @@ fn frames_leave_in_order_with_large_bodies_in_their_place_however_the_socket_cut
         let mut outgoing = Outgoing::new(HeaderFormat::Json, usize::MAX);
         for (opaque, &size) in sizes.iter().enumerate() {
             let body = Bytes::from(vec![opaque as u8; size]);
-            let pushed = outgoing.push(&outbound(&request(), &extra, body), opaque as i32, false);
+            let pushed = outgoing.push(&sealed(&outbound(&request(), &extra, body)), opaque as i32, false);
             assert!(matches!(pushed, Pushed::Queued { .. }));
         }
         let mut batch = Batch::default();
@@ -66,18 +71,19 @@ fn the_limit_holds_but_one_frame_always_fits() {
     let mut outgoing = Outgoing::new(HeaderFormat::Binary, 100);
     let large = Bytes::from(vec![0; 1000]);
     assert!(matches!(
-        outgoing.push(&outbound(&request(), &extra, large.clone()), 0, false),
+        outgoing.push(&sealed(&outbound(&request(), &extra, large.clone())), 0, false),
         Pushed::Queued { position: 0, .. }
     ));
     assert!(matches!(
-        outgoing.push(&outbound(&request(), &extra, large.clone()), 1, false),
+        outgoing.push(&sealed(&outbound(&request(), &extra, large.clone())), 1, false),
         Pushed::Full
     ));
     let mut batch = Batch::default();
     assert!(!outgoing.is_handed_over(0));
     assert_eq!(outgoing.swap(&mut batch), Swapped::Filled);
     assert!(outgoing.is_handed_over(0));
-    let Pushed::Queued { position, .. } = outgoing.push(&outbound(&request(), &extra, large), 1, false)
+    let Pushed::Queued { position, .. } =
+        outgoing.push(&sealed(&outbound(&request(), &extra, large)), 1, false)
     else {
         panic!("no room");
     };
@@ -91,7 +97,7 @@ fn a_closed_buffer_gives_out_what_it_has_and_takes_nothing() {
     let mut outgoing = Outgoing::new(HeaderFormat::Json, 100);
     let mut batch = Batch::default();
     assert_eq!(outgoing.swap(&mut batch), Swapped::Empty);
-    let pushed = outgoing.push(&outbound(&request(), &extra, Bytes::new()), 0, true);
+    let pushed = outgoing.push(&sealed(&outbound(&request(), &extra, Bytes::new())), 0, true);
     assert!(matches!(
         pushed,
         Pushed::Queued {
@@ -101,7 +107,7 @@ fn a_closed_buffer_gives_out_what_it_has_and_takes_nothing() {
     ));
     outgoing.close();
     assert!(matches!(
-        outgoing.push(&outbound(&request(), &extra, Bytes::new()), 0, true),
+        outgoing.push(&sealed(&outbound(&request(), &extra, Bytes::new())), 0, true),
         Pushed::Closed
     ));
     assert_eq!(outgoing.swap(&mut batch), Swapped::Filled);
