@@ -115,6 +115,7 @@ open_codes! {
         GET_TOPIC_CONFIG = 351,
         GET_SUBSCRIPTIONGROUP_CONFIG = 352,
         LITE_PULL_MESSAGE = 361,
+        RECALL_MESSAGE = 370,
         QUERY_ASSIGNMENT = 400,
     }
 }

@@ -58,6 +58,15 @@ impl CodecError {
             reason: reason.into(),
         }
     }
+
+    /// Makes the offset of an error inside a part one inside the whole, which has `by` bytes before the part.
+    pub(crate) fn shifted(mut self, by: usize) -> Self {
+        match &mut self {
+            Self::Truncated { offset, .. } | Self::Invalid { offset, .. } => *offset += by,
+            _ => {}
+        }
+        self
+    }
 }
 
 impl fmt::Display for CodecError {

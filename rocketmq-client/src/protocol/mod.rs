@@ -8,6 +8,7 @@
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod batch;
 pub mod bodies;
 mod code;
 mod compress;
@@ -18,19 +19,22 @@ mod hash;
 mod ids;
 pub mod names;
 mod properties;
+mod recall;
 pub mod record;
 mod request;
 pub mod requests;
 mod text;
 
+pub use batch::{BATCH_OVERHEAD, BatchMessage, decode_batch, encode_batch_message};
 pub use code::{Language, RequestCode, ResponseCode};
-pub use compress::decompress;
+pub use compress::{compress, decompress};
 pub use error::CodecError;
 pub use fields::Fields;
 pub use frame::{Frame, HeaderFormat};
 pub use hash::java_hash;
 pub use ids::{OffsetMessageId, UniqueIds};
 pub use properties::{MAX_PROPERTIES_BYTES, Properties, PropertiesBuf, property};
+pub use recall::RecallHandle;
 pub use record::{Compression, Record, SysFlag};
 pub use request::{Done, Json, JsonBody, Never, Request, RequestMeta, Response, ResponseError};
 pub use text::Text;

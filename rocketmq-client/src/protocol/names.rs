@@ -15,6 +15,8 @@ pub const MAX_GROUP_BYTES: usize = 120;
 pub const AUTO_CREATE_TOPIC: &str = "TBW102";
 /// Where delayed messages wait; one queue for each level.
 pub const SCHEDULE_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
+/// Where messages with a delivery time wait.
+pub const TIMER_TOPIC: &str = "rmq_sys_wheel_timer";
 /// What comes before the group in the name of its retry topic.
 pub const RETRY_PREFIX: &str = "%RETRY%";
 /// What comes before the group in the name of its dead-letter topic.

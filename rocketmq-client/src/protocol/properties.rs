@@ -22,6 +22,24 @@ pub mod property {
     pub const WAIT: &str = "WAIT";
     /// Delay level, 1 to 18.
     pub const DELAY: &str = "DELAY";
+    /// Delivery so many seconds from now.
+    pub const TIMER_DELAY_SEC: &str = "TIMER_DELAY_SEC";
+    /// Delivery so many milliseconds from now.
+    pub const TIMER_DELAY_MS: &str = "TIMER_DELAY_MS";
+    /// Delivery at this time: milliseconds since 1970.
+    pub const TIMER_DELIVER_MS: &str = "TIMER_DELIVER_MS";
+    /// When the broker will deliver the message, cut to whole seconds: milliseconds since 1970.
+    pub const TIMER_OUT_MS: &str = "TIMER_OUT_MS";
+    /// When the message was put onto the timer wheel.
+    pub const TIMER_ENQUEUE_MS: &str = "TIMER_ENQUEUE_MS";
+    /// When the message was taken off the timer wheel.
+    pub const TIMER_DEQUEUE_MS: &str = "TIMER_DEQUEUE_MS";
+    /// Which timed message is called back: `<topic>+<unique key>`.
+    pub const TIMER_DEL_UNIQKEY: &str = "TIMER_DEL_UNIQKEY";
+    /// How urgent the message is; brokers from 5.5.0 on look at it.
+    pub const PRIORITY: &str = "_SYS_MSG_PRIORITY_";
+    /// `reply` on the answer to a request.
+    pub const MESSAGE_TYPE: &str = "MSG_TYPE";
     /// The topic that a retried or dead message was first sent to.
     pub const RETRY_TOPIC: &str = "RETRY_TOPIC";
     /// The destination of a delayed, timed or half message.
@@ -103,6 +121,7 @@ pub mod property {
         "BORN_TIMESTAMP",
         "DLQ_ORIGIN_TOPIC",
         "DLQ_ORIGIN_MESSAGE_ID",
+        "_SYS_MSG_PRIORITY_",
         "__CRC32#",
     ];
 

@@ -43,6 +43,8 @@ impl SysFlag {
     pub const STORE_HOST_V6: i32 = 0x20;
     /// The body holds several messages that the client has to unwrap.
     pub const NEED_UNWRAP: i32 = 0x40;
+    /// The body is a batch that the broker stored as one record.
+    pub const INNER_BATCH: i32 = 0x80;
     /// Mask of the compression type.
     pub const COMPRESSION_MASK: i32 = 0x700;
 
@@ -159,7 +161,7 @@ impl Record {
         let size = outer.i32("record size")?;
         let rest = outer.take_signed(i64::from(size) - 4, "record")?;
         let mut reader = Reader::new(rest);
-        Self::read_fields(&mut reader).map_err(|error| shift(error, start + 4))
+        Self::read_fields(&mut reader).map_err(|error| error.shifted(start + 4))
     }
 
     fn read_fields(reader: &mut Reader) -> Result<Self, CodecError> {
@@ -321,15 +323,6 @@ fn write_host(host: SocketAddr, out: &mut BytesMut) {
         IpAddr::V6(address) => out.put_slice(&address.octets()),
     }
     out.put_i32(i32::from(host.port()));
-}
-
-/// Makes the offset of an error inside a record one inside the whole buffer.
-fn shift(mut error: CodecError, by: usize) -> CodecError {
-    match &mut error {
-        CodecError::Truncated { offset, .. } | CodecError::Invalid { offset, .. } => *offset += by,
-        _ => {}
-    }
-    error
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::request::{Response, ResponseError, requests};
+use crate::protocol::request::{Response, ResponseError, requests, responses};
 use crate::protocol::{CodecError, Done, Fields, Frame, ResponseCode};
 
 requests! {
@@ -85,6 +85,20 @@ requests! {
         pub batch: Option<bool>,
     }
 
+    /// Takes back a message that waits for its delivery time. Brokers know it from 5.3.2 on, and do it only where it is
+    /// turned on.
+    pub struct RecallMessage = RECALL_MESSAGE => Recalled {
+        /// The producer group.
+        pub producer_group: Option<String>,
+        /// The topic.
+        pub topic: String,
+        /// See [`RecallHandle`](crate::protocol::RecallHandle).
+        pub recall_handle: String,
+        /// The name of the broker.
+        #[serde(rename = "bname")]
+        pub broker_name: Option<String>,
+    }
+
     /// Gives a message back: the broker delivers it again after a delay, or calls it dead.
     pub struct ConsumerSendMsgBack = CONSUMER_SEND_MSG_BACK => Done {
         /// The position of the message in the broker's log.
@@ -101,6 +115,14 @@ requests! {
         pub unit_mode: Option<bool>,
         /// After how many retries the message is dead; absent: the group's setting.
         pub max_reconsume_times: Option<i32>,
+    }
+}
+
+responses! {
+    /// Says which message will not be delivered.
+    pub struct Recalled {
+        /// The id that the client gave the message.
+        pub msg_id: String,
     }
 }
 
@@ -147,6 +169,10 @@ pub struct SendResultHeader {
     pub queue_offset: i64,
     /// The client's own id of the message.
     pub transaction_id: Option<String>,
+    /// The id of the batch, where the broker stored it as one record.
+    pub batch_uniq_id: Option<String>,
+    /// By which a message with a delivery time can be taken back; see [`RecallMessage`].
+    pub recall_handle: Option<String>,
     /// The region of the broker.
     #[serde(rename = "MSG_REGION")]
     pub region: Option<String>,

@@ -123,7 +123,7 @@ proptest! {
 }
 
 /// Every field name that any request must have.
-const NEEDED_FIELDS: [&str; 48] = [
+const NEEDED_FIELDS: [&str; 49] = [
     "a",
     "b",
     "c",
@@ -172,4 +172,5 @@ const NEEDED_FIELDS: [&str; 48] = [
     "commitLogOffset",
     "isForce",
     "clientId",
+    "recallHandle",
 ];
