@@ -10,6 +10,7 @@ mod garbage;
 mod grouping;
 mod inbox;
 mod interop;
+mod naming;
 mod raw;
 mod samples;
 mod sending;

@@ -16,6 +16,7 @@ use super::name_server::NameServers;
 use super::route::Routes;
 use super::{Cluster, identity};
 use crate::error::{Error, Result};
+use crate::protocol::names::Namespace;
 use crate::protocol::{HeaderFormat, Request};
 use crate::tasks::{Tasks, join_all};
 use crate::transport::{Call, Inbound, Pool, Remoting, Reply, RequestStack, TransportOptions, layered};
@@ -53,6 +54,7 @@ impl Client {
         ClientBuilder {
             name_servers: name_servers.into(),
             options: Options::default(),
+            namespace: None,
             transport: TransportOptions::default(),
             layers: None,
         }
@@ -66,7 +68,7 @@ impl Client {
             .filter(|list| !list.trim().is_empty())
     }
 
-    /// The identity under which brokers know this client: `<ip>@<instance>`.
+    /// The identity under which brokers know this client: `<ip>@<instance>`, and `@<unit>` if it is of a unit.
     #[must_use]
     pub fn client_id(&self) -> &str {
         self.0.cluster.client_id()
@@ -163,6 +165,10 @@ impl Drop for ClientHandle {
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) instance_name: Option<String>,
+    pub(crate) namespace: Option<Namespace>,
+    pub(crate) unit_name: Option<String>,
+    pub(crate) unit_mode: bool,
+    pub(crate) vip_channel: bool,
     pub(crate) request_timeout: Duration,
     pub(crate) heartbeat_interval: Duration,
     pub(crate) route_refresh_interval: Duration,
@@ -173,6 +179,10 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             instance_name: None,
+            namespace: None,
+            unit_name: None,
+            unit_mode: false,
+            vip_channel: false,
             request_timeout: Duration::from_secs(3),
             heartbeat_interval: Duration::from_secs(30),
             route_refresh_interval: Duration::from_secs(30),
@@ -185,7 +195,8 @@ impl Default for Options {
 #[must_use = "a builder does nothing until `connect` is awaited"]
 pub struct ClientBuilder {
     name_servers: String,
-    options: Options,
+    pub(super) options: Options,
+    pub(super) namespace: Option<String>,
     transport: TransportOptions,
     layers: Option<Box<dyn FnOnce(RequestStack) -> RequestStack + Send>>,
 }
@@ -276,8 +287,13 @@ impl ClientBuilder {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) with all options that cannot be used,
     /// [`ErrorKind::NameServer`](crate::ErrorKind::NameServer) if no name server can be reached.
-    pub async fn connect(self) -> Result<Client> {
+    pub async fn connect(mut self) -> Result<Client> {
         self.check()?;
+        self.options.namespace = match &self.namespace {
+            // Checked just now.
+            Some(name) => Namespace::new(name).ok(),
+            None => Namespace::of_instance(&self.name_servers),
+        };
         let name_servers = NameServers::parse(&self.name_servers)?;
         let runtime = Handle::try_current().map_err(|error| {
             Error::config("a client needs a tokio runtime; call connect inside one").caused_by(error)
@@ -294,7 +310,11 @@ impl ClientBuilder {
         name_servers.reach(remoting.pool(), connect_timeout).await?;
         let address = identity::local_address(name_servers.current()).await;
         let cluster = Arc::new(Cluster {
-            client_id: identity::client_id(address, self.options.instance_name.as_deref()),
+            client_id: identity::client_id(
+                address,
+                self.options.instance_name.as_deref(),
+                self.options.unit_name.as_deref(),
+            ),
             options: self.options,
             remoting,
             name_servers,
@@ -333,12 +353,16 @@ impl ClientBuilder {
         if self.transport.max_in_flight == 0 {
             wrong.push("max_in_flight must be at least 1".to_owned());
         }
-        if options
-            .instance_name
-            .as_deref()
-            .is_some_and(|name| name.trim().is_empty())
-        {
-            wrong.push("instance_name must not be blank".to_owned());
+        for (name, value) in [
+            ("instance_name", &options.instance_name),
+            ("unit_name", &options.unit_name),
+        ] {
+            if value.as_deref().is_some_and(|value| value.trim().is_empty()) {
+                wrong.push(format!("{name} must not be blank"));
+            }
+        }
+        if let Some(Err(error)) = self.namespace.as_deref().map(Namespace::new) {
+            wrong.push(error.to_string());
         }
         match wrong.is_empty() {
             true => Ok(()),
@@ -354,6 +378,7 @@ impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientBuilder")
             .field("name_servers", &self.name_servers)
+            .field("namespace", &self.namespace)
             .field("options", &self.options)
             .field("transport", &self.transport)
             .field("layers", &self.layers.is_some())

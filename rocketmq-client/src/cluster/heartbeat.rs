@@ -2,6 +2,7 @@
 //!
 //! Protocol source: `MQClientInstance#sendHeartbeatToAllBroker`, `unregisterClient`.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::{mem, ptr};
@@ -102,7 +103,7 @@ impl Members {
     }
 
     /// What the brokers are told; nothing without members. And whether slaves have to hear it too.
-    fn heartbeat(&self, client_id: &str) -> Option<(HeartbeatData, bool)> {
+    fn heartbeat(&self) -> Option<(HeartbeatData, bool)> {
         let (consumers, producers): (Vec<_>, Vec<_>) = {
             let groups = lock(&self.groups);
             (
@@ -115,7 +116,6 @@ impl Members {
         }
         let slaves = !consumers.is_empty();
         let data = HeartbeatData {
-            client_id: client_id.to_owned(),
             consumer_data_set: consumers.iter().map(|member| member.heartbeat()).collect(),
             producer_data_set: producers
                 .into_iter()
@@ -128,6 +128,29 @@ impl Members {
 }
 
 impl Cluster {
+    /// What the brokers are told, in their names.
+    fn heartbeat(&self) -> Option<(HeartbeatData, bool)> {
+        let (mut data, slaves) = self.members.heartbeat()?;
+        data.client_id.clone_from(&self.client_id);
+        for consumer in &mut data.consumer_data_set {
+            consumer.unit_mode = self.unit_mode();
+            self.put_in_namespace(&mut consumer.group_name);
+            for subscription in &mut consumer.subscription_data_set {
+                self.put_in_namespace(&mut subscription.topic);
+            }
+        }
+        for producer in &mut data.producer_data_set {
+            self.put_in_namespace(&mut producer.group_name);
+        }
+        Some((data, slaves))
+    }
+
+    fn put_in_namespace(&self, name: &mut String) {
+        if let Cow::Owned(wire_name) = self.wire_name(name) {
+            *name = wire_name;
+        }
+    }
+
     /// Makes a consumer known to the brokers, now and as long as it is registered.
     ///
     /// # Errors
@@ -202,8 +225,8 @@ impl Cluster {
     async fn unregister(&self, producer_group: Option<String>, consumer_group: Option<String>) {
         let request = UnregisterClient {
             client_id: self.client_id.clone(),
-            producer_group,
-            consumer_group,
+            producer_group: producer_group.map(|group| self.wire_name(&group).into_owned()),
+            consumer_group: consumer_group.map(|group| self.wire_name(&group).into_owned()),
         };
         // A broker without a connection knows nothing of this client.
         let brokers = self.remoting.pool().connected().into_iter();
@@ -223,7 +246,7 @@ impl Cluster {
 
     /// Tells all known brokers who is here, and waits for their answers, at most the request timeout.
     pub(crate) async fn heartbeat_now(&self) {
-        let Some((data, slaves)) = self.members.heartbeat(&self.client_id) else {
+        let Some((data, slaves)) = self.heartbeat() else {
             return;
         };
         let brokers = self.routes.broker_addrs(slaves);
@@ -247,10 +270,11 @@ impl Cluster {
 
     /// A broker was connected: it has to hear who is here before it can serve them.
     pub(super) fn broker_connected(self: &Arc<Self>, address: &str) {
+        let address = &*self.first_server(address);
         if lock(&self.members.beating).contains(address) || !self.routes.is_broker(address) {
             return;
         }
-        let Some((data, _)) = self.members.heartbeat(&self.client_id) else {
+        let Some((data, _)) = self.heartbeat() else {
             return;
         };
         let cluster = Arc::clone(self);

@@ -25,12 +25,17 @@ pub(super) async fn local_address(name_server: &str) -> Ipv4Addr {
 }
 
 /// `<ip>@<instance>`; without an instance name `<ip>@<pid>#<random>`, so that two clients of one process are told
-/// apart. Java: `ClientConfig#buildMQClientId`, `changeInstanceNameToPID`.
-pub(super) fn client_id(address: Ipv4Addr, instance: Option<&str>) -> String {
-    match instance {
+/// apart. In a unit, `@<unit>` follows. Java: `ClientConfig#buildMQClientId`, `changeInstanceNameToPID`.
+pub(super) fn client_id(address: Ipv4Addr, instance: Option<&str>, unit: Option<&str>) -> String {
+    let mut id = match instance {
         Some(instance) => format!("{address}@{instance}"),
         None => format!("{address}@{}#{}", std::process::id(), random() >> 16),
+    };
+    if let Some(unit) = unit {
+        id.push('@');
+        id.push_str(unit);
     }
+    id
 }
 
 pub(super) fn unique_ids(address: Ipv4Addr) -> UniqueIds {
@@ -44,13 +49,14 @@ mod tests {
     #[test]
     fn an_instance_name_makes_a_stable_identity_and_no_name_a_unique_one() {
         let address = Ipv4Addr::new(10, 0, 0, 1);
-        assert_eq!(client_id(address, Some("billing-1")), "10.0.0.1@billing-1");
-        let first = client_id(address, None);
+        assert_eq!(client_id(address, Some("billing-1"), None), "10.0.0.1@billing-1");
+        assert_eq!(client_id(address, Some("1"), Some("sh")), "10.0.0.1@1@sh");
+        let first = client_id(address, None, None);
         assert!(
             first.starts_with(&format!("10.0.0.1@{}#", std::process::id())),
             "{first}"
         );
-        assert_ne!(first, client_id(address, None));
+        assert_ne!(first, client_id(address, None, None));
     }
 
     #[tokio::test]

@@ -37,7 +37,9 @@ impl Inbound for ClusterInbound {
             _ => return None,
         };
         let group = frame.fields.get(group_field).unwrap_or_default();
-        let member = self.cluster().and_then(|cluster| cluster.members.consumer(group));
+        let member = self
+            .cluster()
+            .and_then(|cluster| cluster.members.consumer(&cluster.user_name(group)));
         let Some(member) = member else {
             debug!(
                 peer,

@@ -8,6 +8,7 @@ mod identity;
 mod inbound;
 mod member;
 mod name_server;
+mod naming;
 mod route;
 
 use std::fmt;

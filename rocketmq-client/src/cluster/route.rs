@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::naming::vip_address;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::bodies::{MASTER_ID, MessageQueue, TopicRouteData, permission};
 use crate::sync::{lock, read, write};
@@ -39,7 +40,8 @@ pub(crate) struct TopicRoute {
 }
 
 impl TopicRoute {
-    fn new(topic: &str, mut data: TopicRouteData, derived: bool) -> Self {
+    /// With `vip`, sends go to the second server of each master.
+    fn new(topic: &str, mut data: TopicRouteData, derived: bool, vip: bool) -> Self {
         data.sort();
         let topic: Arc<str> = topic.into();
         let masters: HashMap<&str, Arc<str>> = data
@@ -47,7 +49,9 @@ impl TopicRoute {
             .iter()
             .filter_map(|broker| {
                 let address = broker.broker_addrs.get(&MASTER_ID)?;
-                Some((broker.broker_name.as_str(), address.as_str().into()))
+                let second = vip.then(|| vip_address(address)).flatten();
+                let address = second.unwrap_or_else(|| address.clone());
+                Some((broker.broker_name.as_str(), address.into()))
             })
             .collect();
         let mut publish = Vec::new();
@@ -208,7 +212,7 @@ impl Routes {
 
     #[cfg(test)]
     pub(super) fn learn(&self, topic: &str, data: TopicRouteData) {
-        self.install(topic, TopicRoute::new(topic, data, false));
+        self.install(topic, TopicRoute::new(topic, data, false, false));
     }
 
     /// Brokers that are in no route any more are forgotten with it.

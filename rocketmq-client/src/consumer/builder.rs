@@ -52,7 +52,8 @@ impl Client {
     /// # }
     /// ```
     pub fn push_consumer(&self, group: impl Into<String>) -> PushConsumerBuilder {
-        PushConsumerBuilder::new(self.clone(), group.into())
+        let group = self.cluster().user_name(&group.into()).into_owned();
+        PushConsumerBuilder::new(self.clone(), group)
     }
 }
 
@@ -86,7 +87,8 @@ impl PushConsumerBuilder {
     /// Consumes a topic: `"*"` or [`Filter::all`] for all messages, `"vip || late"` for those with one of these tags.
     /// Call it for each topic. Java: `subscribe`.
     pub fn subscribe(mut self, topic: impl Into<String>, filter: impl Into<Filter>) -> Self {
-        self.subscriptions.push((topic.into(), filter.into()));
+        let topic = self.client.cluster().user_name(&topic.into()).into_owned();
+        self.subscriptions.push((topic, filter.into()));
         self
     }
 
@@ -327,7 +329,8 @@ impl PushConsumerBuilder {
     /// The subscriptions, the retry topic among them; or everything that is wrong.
     fn check(&self) -> Result<BTreeMap<Arc<str>, Filter>> {
         let mut faults = self.options.faults();
-        if let Err(error) = names::check_group(&self.group) {
+        let cluster = self.client.cluster();
+        if let Err(error) = cluster.check_group(&self.group) {
             faults.push(error.to_string());
         }
         if self.subscriptions.is_empty() {
@@ -335,7 +338,7 @@ impl PushConsumerBuilder {
         }
         let mut subscriptions = BTreeMap::new();
         for (topic, filter) in &self.subscriptions {
-            if let Err(error) = names::check_topic(topic) {
+            if let Err(error) = cluster.check_topic(topic) {
                 faults.push(error.to_string());
             }
             if let Err(fault) = filter.check() {

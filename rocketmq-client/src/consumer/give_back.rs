@@ -31,7 +31,8 @@ impl Engine {
             }
             Err(error) => error,
         };
-        let copy = match copy_request(&self.group, message.record(), message, give_back, max) {
+        let origin = self.remote.cluster().wire_name(message.topic());
+        let copy = match copy_request(&self.group, message.record(), message, &origin, give_back, max) {
             Ok(copy) => copy,
             Err(error) => {
                 warn!(group = %self.group, ?message, %refused, %error, "the message cannot be given back, it stays");
@@ -81,6 +82,7 @@ fn copy_request(
     group: &str,
     record: &Record,
     message: &MessageView,
+    origin_topic: &str,
     give_back: GiveBack,
     max_reconsume_times: i32,
 ) -> Result<SendMessageV2, CodecError> {
@@ -88,7 +90,7 @@ fn copy_request(
     // A copy is no half message, even if the original was one.
     properties.remove(property::TRANSACTION_PREPARED);
     properties.remove(property::DELAY);
-    properties.set(property::RETRY_TOPIC, message.topic())?;
+    properties.set(property::RETRY_TOPIC, origin_topic)?;
     if properties.get(property::ORIGIN_MESSAGE_ID).is_none() {
         properties.set(property::ORIGIN_MESSAGE_ID, &message.message_id())?;
     }
@@ -166,7 +168,15 @@ mod tests {
     fn a_copy_carries_what_the_broker_needs_to_retry_it() {
         let properties = "UNIQ_KEY\u{1}AB\u{2}TRAN_MSG\u{1}true\u{2}DELAY\u{1}2\u{2}mine\u{1}1\u{2}";
         let first = message("orders", properties, 0);
-        let copy = copy_request("billing", first.record(), &first, GiveBack::Later(0), 16).unwrap();
+        let copy = copy_request(
+            "billing",
+            first.record(),
+            &first,
+            "orders",
+            GiveBack::Later(0),
+            16,
+        )
+        .unwrap();
         let sent = Properties::new(Text::from(copy.properties.unwrap()));
         let expected = [
             ("UNIQ_KEY", "AB"),
@@ -194,7 +204,15 @@ mod tests {
     fn a_copy_of_a_retried_message_keeps_its_origin() {
         let properties = "UNIQ_KEY\u{1}AB\u{2}RETRY_TOPIC\u{1}orders\u{2}ORIGIN_MESSAGE_ID\u{1}FIRST\u{2}";
         let retried = message("%RETRY%billing", properties, 3);
-        let copy = copy_request("billing", retried.record(), &retried, GiveBack::Dead, 16).unwrap();
+        let copy = copy_request(
+            "billing",
+            retried.record(),
+            &retried,
+            "orders",
+            GiveBack::Dead,
+            16,
+        )
+        .unwrap();
         let sent = Properties::new(Text::from(copy.properties.unwrap()));
         assert_eq!(sent.get("RETRY_TOPIC"), Some("orders"));
         assert_eq!(sent.get("ORIGIN_MESSAGE_ID"), Some("FIRST"));

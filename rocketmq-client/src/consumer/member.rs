@@ -112,6 +112,7 @@ impl Engine {
             if offset < 0 {
                 continue;
             }
+            let queue = self.remote.user_queue(queue);
             let taken = lock(&self.assignment).take_again(&queue, self.intake.token());
             if let Some(stop) = taken {
                 info!(group = %self.group, %queue, offset, "an operator reset the offset");
@@ -127,11 +128,12 @@ impl Engine {
             Ok(request) => request,
             Err(error) => return unreadable(&self.group, opaque, "question for the status", &error),
         };
+        let topic = self.remote.cluster().user_name(&request.topic);
         let message_queue_table = lock(&self.assignment)
             .offsets()
             .iter()
-            .filter(|(queue, _)| *queue.topic == *request.topic)
-            .map(|(queue, offset)| (queue.clone(), offset))
+            .filter(|(queue, _)| *queue.topic == topic)
+            .map(|(queue, offset)| (self.remote.wire_queue(queue), offset))
             .collect();
         answer(
             opaque,
@@ -149,7 +151,10 @@ impl Engine {
         }
         let options = &self.options;
         let properties: BTreeMap<String, String> = [
-            ("consumerGroup", self.group.to_string()),
+            (
+                "consumerGroup",
+                self.remote.cluster().wire_name(&self.group).into_owned(),
+            ),
             ("messageModel", "CLUSTERING".to_owned()),
             ("PROP_CONSUMEORDERLY", "false".to_owned()),
             ("PROP_CONSUME_TYPE", "CONSUME_PASSIVELY".to_owned()),
@@ -174,7 +179,7 @@ impl Engine {
                     "droped": false,
                     "locked": false,
                 });
-                (queue.clone(), info)
+                (self.remote.wire_queue(queue), info)
             };
             assignment.iter().map(queue_info).collect()
         };
@@ -182,7 +187,7 @@ impl Engine {
             opaque,
             ConsumerRunningInfo {
                 properties,
-                subscription_set: self.subscription_data(),
+                subscription_set: self.remote.wire_subscriptions(self.subscription_data()),
                 mq_table,
                 ..ConsumerRunningInfo::default()
             },
@@ -206,12 +211,13 @@ impl Engine {
                 "the consumer is not running yet",
             );
         };
+        let cluster = self.remote.cluster();
         let queue = MessageQueue::new(
-            &*record.topic,
+            &*cluster.user_name(&record.topic),
             request.broker_name.unwrap_or_default(),
             record.queue_id,
         );
-        let message = MessageView::new(record, queue);
+        let message = MessageView::in_namespace(record, queue, cluster.namespace());
         info!(group = %self.group, ?message, "an operator lets a message be consumed directly");
         let started = Instant::now();
         let (consume_result, remark) = match handler(message).await {

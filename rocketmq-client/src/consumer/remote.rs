@@ -2,6 +2,7 @@
 //!
 //! Protocol source: `MQClientAPIImpl`, `RemoteBrokerOffsetStore`, `PullAPIWrapper`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -34,6 +35,8 @@ const HEARTBEAT_PAUSE: Duration = Duration::from_millis(500);
 pub(super) struct Remote {
     cluster: Arc<Cluster>,
     group: Arc<str>,
+    /// The group as brokers know it.
+    wire_group: String,
     last_heartbeat: Mutex<Option<Instant>>,
 }
 
@@ -53,6 +56,7 @@ pub(super) struct Pull<'a> {
 impl Remote {
     pub(super) fn new(cluster: Arc<Cluster>, group: Arc<str>) -> Self {
         Self {
+            wire_group: cluster.wire_name(&group).into_owned(),
             cluster,
             group,
             last_heartbeat: Mutex::new(None),
@@ -100,7 +104,7 @@ impl Remote {
         brokers.dedup();
         let start = usize::from(random() as u16) % brokers.len().max(1);
         let request = ConsumerListByGroup {
-            consumer_group: self.group.to_string(),
+            consumer_group: self.wire_group.clone(),
         };
         let mut last = Error::new(
             ErrorKind::Connect,
@@ -118,16 +122,21 @@ impl Remote {
     /// What a broker keeps as the subscriptions of the group.
     pub(super) async fn subscriptions(&self, broker: &str) -> Result<BTreeMap<String, SubscriptionData>> {
         let request = ConsumerConnectionList {
-            consumer_group: self.group.to_string(),
+            consumer_group: self.wire_group.clone(),
         };
-        Ok(self.ask(broker, MASTER_ID, &request).await?.0.subscription_table)
+        let kept = self.ask(broker, MASTER_ID, &request).await?.0.subscription_table;
+        let by_topic = kept.into_iter().map(|(topic, data)| {
+            let topic = self.cluster.user_name(&topic).into_owned();
+            (topic, data)
+        });
+        Ok(by_topic.collect())
     }
 
     /// What the group has committed of a queue; `None` if nothing.
     pub(super) async fn committed_offset(&self, queue: &MessageQueue) -> Result<Option<i64>> {
         let request = QueryConsumerOffset {
-            consumer_group: self.group.to_string(),
-            topic: queue.topic.to_string(),
+            consumer_group: self.wire_group.clone(),
+            topic: self.wire_topic(queue),
             queue_id: queue.queue_id,
             set_zero_if_not_found: None,
         };
@@ -142,7 +151,7 @@ impl Remote {
     /// One past the newest message of a queue.
     pub(super) async fn max_offset(&self, queue: &MessageQueue) -> Result<i64> {
         let request = MaxOffset {
-            topic: queue.topic.to_string(),
+            topic: self.wire_topic(queue),
             queue_id: queue.queue_id,
         };
         Ok(self.ask(&queue.broker_name, MASTER_ID, &request).await?.offset)
@@ -151,7 +160,7 @@ impl Remote {
     /// The first offset stored at a time (milliseconds since 1970) or later.
     pub(super) async fn offset_at(&self, queue: &MessageQueue, timestamp: i64) -> Result<i64> {
         let request = SearchOffset {
-            topic: queue.topic.to_string(),
+            topic: self.wire_topic(queue),
             queue_id: queue.queue_id,
             timestamp,
             boundary_type: None,
@@ -171,8 +180,8 @@ impl Remote {
             0
         };
         let request = PullMessage {
-            consumer_group: self.group.to_string(),
-            topic: pull.queue.topic.to_string(),
+            consumer_group: self.wire_group.clone(),
+            topic: self.wire_topic(pull.queue),
             queue_id: pull.queue.queue_id,
             queue_offset: pull.offset,
             max_msg_nums: i32::try_from(pull.max_messages).unwrap_or(i32::MAX),
@@ -190,7 +199,7 @@ impl Remote {
 
     /// Commits an offset without waiting for an answer.
     pub(super) async fn commit(&self, queue: &MessageQueue, offset: i64) -> Result<()> {
-        let address = self.address(&queue.broker_name, MASTER_ID)?;
+        let address = self.cluster.vip(self.address(&queue.broker_name, MASTER_ID)?);
         let request = self.commit_request(queue, offset);
         self.cluster.one_way(&address, &request).await
     }
@@ -202,7 +211,7 @@ impl Remote {
         offset: i64,
         limit: Duration,
     ) -> Result<()> {
-        let address = self.address(&queue.broker_name, MASTER_ID)?;
+        let address = self.cluster.vip(self.address(&queue.broker_name, MASTER_ID)?);
         let request = self.commit_request(queue, offset);
         self.cluster.call_addr(&address, &request, limit).await?;
         Ok(())
@@ -210,15 +219,22 @@ impl Remote {
 
     fn commit_request(&self, queue: &MessageQueue, offset: i64) -> UpdateConsumerOffset {
         UpdateConsumerOffset {
-            consumer_group: self.group.to_string(),
-            topic: queue.topic.to_string(),
+            consumer_group: self.wire_group.clone(),
+            topic: self.wire_topic(queue),
             queue_id: queue.queue_id,
             commit_offset: offset,
         }
     }
 
     /// Gives a message back to the broker that stored it.
-    pub(super) async fn send_back(&self, message: &MessageView, request: ConsumerSendMsgBack) -> Result<()> {
+    pub(super) async fn send_back(
+        &self,
+        message: &MessageView,
+        mut request: ConsumerSendMsgBack,
+    ) -> Result<()> {
+        request.group.clone_from(&self.wire_group);
+        request.origin_topic = Some(self.cluster.wire_name(message.topic()).into_owned());
+        request.unit_mode = Some(self.cluster.unit_mode());
         self.ask(&message.queue().broker_name, MASTER_ID, &request)
             .await?;
         Ok(())
@@ -233,11 +249,11 @@ impl Remote {
     ) -> Result<()> {
         let request = ConsumerSendMsgBack {
             offset: physical_offset,
-            group: self.group.to_string(),
+            group: self.wire_group.clone(),
             delay_level: -1,
             origin_msg_id: None,
-            origin_topic: Some(queue.topic.to_string()),
-            unit_mode: Some(false),
+            origin_topic: Some(self.wire_topic(queue)),
+            unit_mode: Some(self.cluster.unit_mode()),
             max_reconsume_times: Some(max_reconsume_times),
         };
         self.ask(&queue.broker_name, MASTER_ID, &request).await?;
@@ -261,6 +277,8 @@ impl Remote {
             }
             Err(_) => None,
         };
+        copy.topic = self.cluster.wire_name(&copy.topic).into_owned();
+        copy.unit_mode = Some(self.cluster.unit_mode());
         let address = match address {
             Some(address) => address,
             // The broker creates the retry topic of a group that it knows.
@@ -283,8 +301,40 @@ impl Remote {
         self.cluster.heartbeat_now().await;
     }
 
+    fn wire_topic(&self, queue: &MessageQueue) -> String {
+        self.cluster.wire_name(&queue.topic).into_owned()
+    }
+
+    /// A queue as brokers name it.
+    pub(super) fn wire_queue(&self, queue: &MessageQueue) -> MessageQueue {
+        match self.cluster.wire_name(&queue.topic) {
+            Cow::Borrowed(_) => queue.clone(),
+            Cow::Owned(topic) => MessageQueue::new(topic, Arc::clone(&queue.broker_name), queue.queue_id),
+        }
+    }
+
+    /// A queue as the user knows it.
+    pub(super) fn user_queue(&self, queue: MessageQueue) -> MessageQueue {
+        let topic = self.cluster.user_name(&queue.topic);
+        if *topic == *queue.topic {
+            return queue;
+        }
+        MessageQueue::new(&*topic, queue.broker_name, queue.queue_id)
+    }
+
+    /// Subscriptions as brokers name their topics.
+    pub(super) fn wire_subscriptions(
+        &self,
+        mut subscriptions: Vec<SubscriptionData>,
+    ) -> Vec<SubscriptionData> {
+        for subscription in &mut subscriptions {
+            subscription.topic = self.cluster.wire_name(&subscription.topic).into_owned();
+        }
+        subscriptions
+    }
+
     async fn ask<R: Request>(&self, broker: &str, broker_id: i64, request: &R) -> Result<R::Response> {
-        let address = self.address(broker, broker_id)?;
+        let address = self.cluster.vip(self.address(broker, broker_id)?);
         self.cluster.call_addr(&address, request, TIMEOUT).await
     }
 

@@ -77,7 +77,8 @@ impl Engine {
             record,
             undelivered,
         } = claim;
-        let message = MessageView::new(record, process.queue.clone());
+        let message =
+            MessageView::in_namespace(record, process.queue.clone(), self.remote.cluster().namespace());
         let give_back = match undelivered {
             Some(give_back) => Some(give_back),
             None => self.decide(handler, &message).await,

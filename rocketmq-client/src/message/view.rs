@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use crate::protocol::bodies::MessageQueue;
-use crate::protocol::names::RETRY_PREFIX;
+use crate::protocol::names::{Namespace, RETRY_PREFIX};
 use crate::protocol::{CodecError, OffsetMessageId, Record, decompress, property};
 
 /// The largest body that a view decompresses, in bytes: no honest producer compresses more, and a hostile one gets no
@@ -22,6 +22,7 @@ pub struct MessageView(Arc<Inner>);
 struct Inner {
     record: Record,
     queue: MessageQueue,
+    namespace: Option<Namespace>,
     /// The body as the producer wrote it.
     body: Bytes,
     body_error: Option<CodecError>,
@@ -31,6 +32,11 @@ impl MessageView {
     /// The view of a stored message that came out of this queue. Decompresses the body if it has to be.
     #[must_use]
     pub fn new(record: Record, queue: MessageQueue) -> Self {
+        Self::in_namespace(record, queue, None)
+    }
+
+    /// The same for a client whose names are in a namespace: the view shows the user's names. `queue` has them already.
+    pub(crate) fn in_namespace(record: Record, queue: MessageQueue, namespace: Option<&Namespace>) -> Self {
         let (body, body_error) = match body_of(&record) {
             Ok(body) => (body, None),
             Err(error) => (record.body.clone(), Some(error)),
@@ -38,6 +44,7 @@ impl MessageView {
         Self(Arc::new(Inner {
             record,
             queue,
+            namespace: namespace.cloned(),
             body,
             body_error,
         }))
@@ -48,10 +55,13 @@ impl MessageView {
     #[must_use]
     pub fn topic(&self) -> &str {
         let stored = self.0.record.topic.as_str();
-        if !stored.starts_with(RETRY_PREFIX) {
-            return stored;
+        let is_retry = stored.starts_with(RETRY_PREFIX);
+        let original = self.property(property::RETRY_TOPIC).filter(|_| is_retry);
+        match (&self.0.namespace, original) {
+            (None, original) => original.unwrap_or(stored),
+            (Some(namespace), Some(original)) => namespace.unwrap_plain(original),
+            (Some(_), None) => &self.0.queue.topic,
         }
-        self.property(property::RETRY_TOPIC).unwrap_or(stored)
     }
 
     /// The tag.
@@ -192,7 +202,7 @@ impl MessageView {
         self.0.record.store_host
     }
 
-    /// The stored message as it came, for tools.
+    /// The stored message as it came, for tools: with the broker's names, should there be a namespace.
     #[must_use]
     pub fn record(&self) -> &Record {
         &self.0.record

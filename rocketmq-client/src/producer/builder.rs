@@ -8,14 +8,14 @@ use super::room::Room;
 use super::{Core, Handle, Producer, retry};
 use crate::cluster::{Client, ProducerMember};
 use crate::error::{Error, Result};
-use crate::protocol::{ResponseCode, names};
+use crate::protocol::ResponseCode;
 
 impl Client {
     /// Options for a producer of this group; [`start`](ProducerBuilder::start) makes it.
     pub fn producer(&self, group: impl Into<String>) -> ProducerBuilder {
         ProducerBuilder {
             client: self.clone(),
-            group: group.into(),
+            group: self.cluster().user_name(&group.into()).into_owned(),
             options: Options::default(),
         }
     }
@@ -176,6 +176,7 @@ impl ProducerBuilder {
         let core = Arc::new(Core {
             room: Room::new(self.options.max_in_flight, self.options.max_in_flight_bytes),
             tasks: cluster.tasks().child(),
+            wire_group: cluster.wire_name(&self.group).into_owned(),
             group: self.group,
             options: self.options,
             cluster,
@@ -193,7 +194,7 @@ impl ProducerBuilder {
     fn check(&self) -> Result<()> {
         let options = &self.options;
         let mut wrong = Vec::new();
-        if let Err(error) = names::check_group(&self.group) {
+        if let Err(error) = self.client.cluster().check_group(&self.group) {
             wrong.push(error.to_string());
         }
         if options.send_timeout.is_zero() || options.attempt_timeout.is_some_and(|time| time.is_zero()) {

@@ -59,6 +59,8 @@ struct Handle {
 
 struct Core {
     group: String,
+    /// The group as brokers know it.
+    wire_group: String,
     options: Options,
     cluster: Arc<Cluster>,
     tasks: Tasks,

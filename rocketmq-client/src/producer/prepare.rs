@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::Core;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
-use crate::protocol::names::{AUTO_CREATE_TOPIC, RETRY_PREFIX};
-use crate::protocol::{MAX_PROPERTIES_BYTES, SysFlag, java_hash, property};
+use crate::protocol::names::{AUTO_CREATE_TOPIC, Namespace, RETRY_PREFIX};
+use crate::protocol::{MAX_PROPERTIES_BYTES, PropertiesBuf, SysFlag, java_hash, property};
 
 /// The bits of a body compressed with zlib, as clients write them from 4.9.4 on.
 const ZLIB: i32 = SysFlag::COMPRESSED | 3 << 8;
@@ -21,6 +21,8 @@ const ZLIB: i32 = SysFlag::COMPRESSED | 3 << 8;
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) topic: String,
+    /// The topic as brokers know it, if that differs.
+    wire_topic: Option<String>,
     pub(super) body: Bytes,
     pub(super) message_id: String,
     /// Java's hash of the key that orders messages, if there is one.
@@ -35,7 +37,7 @@ pub(super) struct Prepared {
 
 /// The header of [`SendMessageV2`](crate::protocol::requests::SendMessageV2), borrowed: nothing is copied but into
 /// the connection's buffer. The names are those of the wire; what a broker takes for false or 0 when it is absent
-/// (unit mode, batch, reconsume times) is left out.
+/// (no unit mode, batch, reconsume times) is left out.
 #[derive(Serialize)]
 pub(super) struct SendHeader<'a> {
     #[serde(rename = "a")]
@@ -58,6 +60,8 @@ pub(super) struct SendHeader<'a> {
     properties: &'a str,
     #[serde(rename = "j")]
     reconsume_times: Option<i32>,
+    #[serde(rename = "k")]
+    unit_mode: Option<bool>,
     #[serde(rename = "l")]
     max_reconsume_times: Option<i32>,
     #[serde(rename = "n")]
@@ -73,12 +77,16 @@ impl Prepared {
         let options = &core.options;
         message.check(options.max_message_bytes)?;
         let Message {
-            topic,
+            mut topic,
             body,
             mut properties,
             flag,
             ..
         } = message;
+        let mut wire_topic = None;
+        if let Some(namespace) = core.cluster.namespace() {
+            wire_topic = Some(put_in_namespace(namespace, &mut topic, &mut properties)?);
+        }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let born_timestamp = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
         let message_id = match properties.get(property::UNIQUE_KEY) {
@@ -115,6 +123,7 @@ impl Prepared {
         };
         Ok(Self {
             topic,
+            wire_topic,
             body,
             message_id,
             sharding_hash,
@@ -134,8 +143,8 @@ impl Prepared {
         queue_id: i32,
     ) -> SendHeader<'a> {
         SendHeader {
-            producer_group: &core.group,
-            topic: &self.topic,
+            producer_group: &core.wire_group,
+            topic: self.wire_topic.as_deref().unwrap_or(&self.topic),
             default_topic: AUTO_CREATE_TOPIC,
             default_topic_queue_nums: core.options.default_topic_queue_nums,
             queue_id,
@@ -144,10 +153,28 @@ impl Prepared {
             flag: self.flag,
             properties: &self.properties,
             reconsume_times: self.reconsume_times,
+            unit_mode: core.cluster.unit_mode().then_some(true),
             max_reconsume_times: self.max_reconsume_times,
             broker_name,
         }
     }
+}
+
+/// The topic as brokers know it. `topic` becomes the user's name, should it be the brokers' one; the message says which
+/// namespace it is of. Java: `Message#setInstanceId`.
+fn put_in_namespace(
+    namespace: &Namespace,
+    topic: &mut String,
+    properties: &mut PropertiesBuf,
+) -> Result<String> {
+    *topic = namespace.unwrap(topic).into_owned();
+    namespace
+        .check_topic(topic)
+        .map_err(|error| Error::config(format!("message cannot be sent: {error}")).caused_by(error))?;
+    properties
+        .set(property::INSTANCE_ID, namespace.name())
+        .map_err(|error| Error::from_encode("message", error))?;
+    Ok(namespace.wrap(topic).into_owned())
 }
 
 /// The compressed body, unless that is no gain.

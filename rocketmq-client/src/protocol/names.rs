@@ -2,7 +2,11 @@
 //!
 //! Protocol source: `TopicValidator`, `Validators`, `MixAll`.
 
+mod namespace;
+
 use std::fmt;
+
+pub use namespace::Namespace;
 
 /// The longest topic that a client may name, in bytes.
 pub const MAX_TOPIC_BYTES: usize = 127;

@@ -42,6 +42,8 @@ pub mod property {
     pub const MESSAGE_TYPE: &str = "MSG_TYPE";
     /// The topic that a retried or dead message was first sent to.
     pub const RETRY_TOPIC: &str = "RETRY_TOPIC";
+    /// The namespace of the topic, set by the producer.
+    pub const INSTANCE_ID: &str = "INSTANCE_ID";
     /// The destination of a delayed, timed or half message.
     pub const REAL_TOPIC: &str = "REAL_TOPIC";
     /// The queue of a delayed, timed or half message.

@@ -79,7 +79,7 @@ impl Cluster {
             }
             Err(error) => return Err(error.context(format_args!("route of topic {topic}"))),
         };
-        let (route, changed) = self.routes.install(topic, TopicRoute::new(topic, data, false));
+        let (route, changed) = self.routes.install(topic, self.new_route(topic, data, false));
         if changed {
             info!(
                 topic,
@@ -92,9 +92,13 @@ impl Cluster {
         Ok(route)
     }
 
+    fn new_route(&self, topic: &str, data: TopicRouteData, derived: bool) -> TopicRoute {
+        TopicRoute::new(topic, data, derived, self.options.vip_channel)
+    }
+
     async fn ask_name_server(&self, topic: &str) -> Result<TopicRouteData> {
         let request = RouteInfo {
-            topic: topic.to_owned(),
+            topic: self.wire_name(topic).into_owned(),
             accept_standard_json_only: Some(true),
         };
         Ok(self.call_name_server(&request).await?.0)
@@ -154,7 +158,7 @@ impl Cluster {
             queue.read_queue_nums = queue.read_queue_nums.min(queues);
             queue.write_queue_nums = queue.write_queue_nums.min(queues);
         }
-        let route = TopicRoute::new(topic, data, true);
+        let route = self.new_route(topic, data, true);
         if route.publish_queues().is_empty() {
             return Err(not_found(topic));
         }
@@ -209,9 +213,9 @@ impl Cluster {
 
     /// Connections to brokers that are in no route any more end with their last request.
     fn forget_old_peers(&self) {
-        self.remoting
-            .pool()
-            .retain(|address| self.routes.is_broker(address) || self.name_servers.contains(address));
+        self.remoting.pool().retain(|address| {
+            self.routes.is_broker(&self.first_server(address)) || self.name_servers.contains(address)
+        });
     }
 }
 

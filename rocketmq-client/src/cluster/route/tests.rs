@@ -47,7 +47,7 @@ fn queues_follow_permissions_masters_and_names() {
         ],
         ..TopicRouteData::default()
     };
-    let route = TopicRoute::new("t", data, false);
+    let route = TopicRoute::new("t", data, false, false);
     assert_eq!(names(route.publish_queues()), ["t/a/0", "t/b/0", "t/b/1"]);
     let addresses: Vec<_> = (0..4)
         .map(|index| route.publish_address(index).map(|address| &**address))
@@ -63,7 +63,7 @@ fn queues_follow_permissions_masters_and_names() {
 fn an_ordered_topic_has_the_queues_its_configuration_says() {
     let mut data = route(&[("a", "a:1"), ("b", "b:1")], 8);
     data.order_topic_conf = Some("b:1;a:2;noise;gone:4".into());
-    let route = TopicRoute::new("t", data, false);
+    let route = TopicRoute::new("t", data, false, false);
     assert_eq!(names(route.publish_queues()), ["t/b/0", "t/a/0", "t/a/1"]);
     assert_eq!(route.publish_address(0).unwrap().as_ref(), "b:1");
 }
@@ -71,23 +71,23 @@ fn an_ordered_topic_has_the_queues_its_configuration_says() {
 #[test]
 fn a_negative_queue_count_gives_no_queue() {
     let data = route(&[("a", "a:1")], -3);
-    assert!(TopicRoute::new("t", data, false).is_empty());
+    assert!(TopicRoute::new("t", data, false, false).is_empty());
 }
 
 #[test]
 fn an_empty_answer_does_not_replace_a_good_route_and_brokers_go_with_their_last_route() {
     let routes = Routes::default();
     let good = route(&[("a", "a:1")], 2);
-    let (_, changed) = routes.install("t", TopicRoute::new("t", good.clone(), false));
+    let (_, changed) = routes.install("t", TopicRoute::new("t", good.clone(), false, false));
     assert!(changed);
-    let (kept, changed) = routes.install("t", TopicRoute::new("t", TopicRouteData::default(), false));
+    let (kept, changed) = routes.install("t", TopicRoute::new("t", TopicRouteData::default(), false, false));
     assert!(!changed);
     assert_eq!(kept.publish_queues().len(), 2);
-    let (_, changed) = routes.install("t", TopicRoute::new("t", good, false));
+    let (_, changed) = routes.install("t", TopicRoute::new("t", good, false, false));
     assert!(!changed, "the same again");
     assert_eq!(routes.broker_addr("a", 0).as_deref(), Some("a:1"));
     let moved = route(&[("b", "b:1")], 2);
-    routes.install("t", TopicRoute::new("t", moved, false));
+    routes.install("t", TopicRoute::new("t", moved, false, false));
     assert_eq!(routes.broker_addr("a", 0), None);
     assert!(routes.is_broker("b:1") && !routes.is_broker("a:1"));
 }
@@ -100,7 +100,7 @@ fn readers_get_the_broker_they_ask_for_or_the_next_best() {
         queue_datas: vec![queues("a", 6, 1, 1), queues("b", 6, 1, 1)],
         ..TopicRouteData::default()
     };
-    routes.install("t", TopicRoute::new("t", data, false));
+    routes.install("t", TopicRoute::new("t", data, false, false));
     for (name, id, address) in [
         ("a", 0, Some("a:0")),
         ("a", 2, Some("a:2")),
