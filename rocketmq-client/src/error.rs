@@ -42,6 +42,10 @@ pub enum ErrorKind {
     TopicNotFound,
     /// A broker could not be reached, or the connection to it broke.
     Connect,
+    /// No secure connection: the peer does not speak TLS, or its certificate, or ours, is not accepted. Nothing was sent.
+    Tls,
+    /// A server does not accept who this client says it is, or does not let it do this.
+    Auth,
     /// The deadline passed.
     Timeout,
     /// The broker is too busy at the moment.
@@ -96,6 +100,8 @@ impl Error {
             | ErrorKind::Overloaded => true,
             ErrorKind::Config
             | ErrorKind::TopicNotFound
+            | ErrorKind::Tls
+            | ErrorKind::Auth
             | ErrorKind::Rejected
             | ErrorKind::TooLarge
             | ErrorKind::Unsupported
@@ -153,6 +159,7 @@ impl Error {
         match error {
             ResponseError::Refused { code, remark } => {
                 let kind = match code {
+                    _ if refuses_identity(code, &remark) => ErrorKind::Auth,
                     ResponseCode::TOPIC_NOT_EXIST => ErrorKind::TopicNotFound,
                     ResponseCode::SYSTEM_BUSY
                     | ResponseCode::SERVICE_NOT_AVAILABLE
@@ -163,7 +170,17 @@ impl Error {
                     }
                     _ => ErrorKind::Rejected,
                 };
-                let mut error = Self::new(kind, format!("{what} to {peer}: refused with {code}: {remark}"));
+                let remedy = match kind {
+                    ErrorKind::Auth => {
+                        "; check the credentials of this client, and on the server the user, its secret and what it \
+                         may do"
+                    }
+                    _ => "",
+                };
+                let mut error = Self::new(
+                    kind,
+                    format!("{what} to {peer}: refused with {code}: {remark}{remedy}"),
+                );
                 error.0.response = Some((code, remark));
                 error.at(peer)
             }
@@ -209,6 +226,30 @@ impl Error {
     pub(crate) fn context(mut self, what: impl fmt::Display) -> Self {
         self.0.message = format!("{what}: {}", self.0.message);
         self
+    }
+}
+
+/// Whether a refusal is about who asks, and not about what is asked.
+///
+/// Brokers of 5.x answer `NO_PERMISSION`, which they also answer for a topic that nobody may write at the moment; those
+/// of 4.9 answer `SYSTEM_ERROR` with the name of a Java exception. Java: `AuthenticationPipeline`,
+/// `AuthorizationPipeline`, `PlainAccessValidator`.
+pub(crate) fn refuses_identity(code: ResponseCode, remark: &str) -> bool {
+    const OF_5: [&str; 6] = [
+        "has no permission to access",
+        "signature",
+        "user:",
+        "username",
+        "authentication",
+        "authorization",
+    ];
+    match code {
+        ResponseCode::SYSTEM_ERROR => remark.contains("AclException"),
+        ResponseCode::NO_PERMISSION => {
+            let remark = remark.to_ascii_lowercase();
+            OF_5.iter().any(|text| remark.contains(text))
+        }
+        _ => false,
     }
 }
 

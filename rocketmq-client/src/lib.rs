@@ -67,6 +67,7 @@
 pub mod docs;
 pub mod protocol;
 
+mod auth;
 mod cluster;
 mod consumer;
 mod error;
@@ -76,6 +77,7 @@ mod sync;
 mod tasks;
 mod transport;
 
+pub use auth::{Credentials, CredentialsProvider, IssuedCredentials, RotatingCredentials, Secret};
 pub use cluster::{Client, ClientBuilder};
 pub use consumer::{
     AllocateAveragely, AllocateByCircle, AllocateStrategy, BoxError, ConsumeFrom, ConsumerStats, Filter,

@@ -12,9 +12,18 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("sync", &[]),
     ("message", &["protocol", "error"]),
     ("transport", &["protocol", "error", "tasks", "sync"]),
+    ("auth", &["protocol", "error", "sync", "transport"]),
     (
         "cluster",
-        &["protocol", "error", "tasks", "sync", "message", "transport"],
+        &[
+            "protocol",
+            "error",
+            "tasks",
+            "sync",
+            "message",
+            "transport",
+            "auth",
+        ],
     ),
     (
         "producer",

@@ -15,11 +15,12 @@ use super::inbound::ClusterInbound;
 use super::name_server::NameServers;
 use super::route::Routes;
 use super::{Cluster, identity};
+use crate::auth::{CredentialsProvider, Rotation};
 use crate::error::{Error, Result};
 use crate::protocol::names::Namespace;
 use crate::protocol::{HeaderFormat, Request};
 use crate::tasks::{Tasks, join_all};
-use crate::transport::{Call, Inbound, Pool, Remoting, Reply, RequestStack, TransportOptions, layered};
+use crate::transport::{Call, Inbound, Pool, Remoting, Reply, RequestStack, Sign, TransportOptions, layered};
 
 /// The environment variable in which RocketMQ's own tools look for name servers.
 const NAMESRV_ADDR: &str = "NAMESRV_ADDR";
@@ -57,6 +58,7 @@ impl Client {
             namespace: None,
             transport: TransportOptions::default(),
             layers: None,
+            credentials: None,
         }
     }
 
@@ -199,6 +201,7 @@ pub struct ClientBuilder {
     pub(super) namespace: Option<String>,
     transport: TransportOptions,
     layers: Option<Box<dyn FnOnce(RequestStack) -> RequestStack + Send>>,
+    credentials: Option<Arc<dyn CredentialsProvider>>,
 }
 
 impl ClientBuilder {
@@ -282,10 +285,19 @@ impl ClientBuilder {
         self
     }
 
+    /// Signs every request with these, or with what this provider gives: [`Credentials`](crate::Credentials) that stay,
+    /// [`RotatingCredentials`](crate::RotatingCredentials), or a [`CredentialsProvider`] of your own. Default: requests
+    /// are not signed. Java: an `AclClientRPCHook` as `rpcHook`.
+    pub fn credentials(mut self, provider: impl CredentialsProvider) -> Self {
+        self.credentials = Some(Arc::new(provider));
+        self
+    }
+
     /// Connects: reaches one name server and starts the background work. Brokers are connected when they are needed.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) with all options that cannot be used,
+    /// [`ErrorKind::Auth`](crate::ErrorKind::Auth) if the provider of the credentials gives none,
     /// [`ErrorKind::NameServer`](crate::ErrorKind::NameServer) if no name server can be reached.
     pub async fn connect(mut self) -> Result<Client> {
         self.check()?;
@@ -298,6 +310,13 @@ impl ClientBuilder {
         let runtime = Handle::try_current().map_err(|error| {
             Error::config("a client needs a tokio runtime; call connect inside one").caused_by(error)
         })?;
+        let rotation = match self.credentials.take() {
+            Some(provider) => Some(Rotation::start(provider).await?),
+            None => None,
+        };
+        if let Some(rotation) = &rotation {
+            self.transport.signer = Some(Arc::clone(rotation.signer()) as Arc<dyn Sign>);
+        }
         let tasks = Tasks::new(runtime);
         let inbound = Arc::new(ClusterInbound::default());
         let connect_timeout = self.transport.connect_timeout;
@@ -330,6 +349,9 @@ impl ClientBuilder {
         cluster
             .tasks
             .spawn("routes", |stop| Arc::clone(&cluster).refresh_routes(stop));
+        if let Some(rotation) = rotation {
+            cluster.tasks.spawn("credentials", |stop| rotation.run(stop));
+        }
         info!(client_id = cluster.client_id, "connected to a cluster");
         Ok(Client(Arc::new(ClientHandle {
             cluster,
@@ -382,6 +404,7 @@ impl fmt::Debug for ClientBuilder {
             .field("options", &self.options)
             .field("transport", &self.transport)
             .field("layers", &self.layers.is_some())
+            .field("credentials", &self.credentials.is_some())
             .finish()
     }
 }

@@ -60,3 +60,46 @@ fn the_cause_is_the_source() {
     drop(error);
     assert_eq!(copy.source().unwrap().to_string(), "missing field `offset`");
 }
+
+#[test]
+fn a_refusal_of_the_sender_is_told_from_one_of_the_request() {
+    let answer = |code: ResponseCode, remark: &str| {
+        let remark = remark.to_owned();
+        Error::from_response("PullMessage", "broker-a", ResponseError::Refused { code, remark })
+    };
+    for (code, remark) in [
+        (
+            ResponseCode::SYSTEM_ERROR,
+            "org.apache.rocketmq.acl.common.AclException: No acl config for orders-svc, ..",
+        ),
+        (ResponseCode::NO_PERMISSION, "User:orders-svc is not found."),
+        (ResponseCode::NO_PERMISSION, "check signature failed."),
+        (ResponseCode::NO_PERMISSION, "username cannot be null."),
+        (
+            ResponseCode::NO_PERMISSION,
+            "User:orders-svc has no permission to access Topic:orders from 127.0.0.1, no matched policies.",
+        ),
+        (
+            ResponseCode::NO_PERMISSION,
+            "Authentication failed. Please verify the credentials and try again.",
+        ),
+    ] {
+        let error = answer(code, remark);
+        assert_eq!(error.kind(), ErrorKind::Auth, "{remark}");
+        assert!(!error.is_retryable());
+        assert!(error.to_string().ends_with(
+            "; check the credentials of this client, and on the server the user, its secret and what it may do"
+        ));
+    }
+    for (code, remark) in [
+        (ResponseCode::SYSTEM_ERROR, "java.lang.NullPointerException"),
+        (
+            ResponseCode::NO_PERMISSION,
+            "the topic[orders] sending message is forbidden",
+        ),
+        (ResponseCode::NO_PERMISSION, "subscription group no permission, g"),
+        (ResponseCode::TOPIC_NOT_EXIST, "AclException"),
+    ] {
+        assert_ne!(answer(code, remark).kind(), ErrorKind::Auth, "{remark}");
+    }
+}

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use super::attempt::{Attempt, Job};
 use super::receipt::{SendReceipt, SendStatus};
-use crate::error::{Error, Persisted, Result};
+use crate::error::{Error, ErrorKind, Persisted, Result};
 use crate::protocol::{CodecError, Fields, Frame, ResponseCode, ResponseError};
 
 impl Job {
@@ -67,10 +67,10 @@ fn number<T: FromStr>(name: &str, text: &str) -> Result<T, CodecError> {
 
 /// A code that is no success. Of most it is known that nothing was stored; code 1 stands for anything.
 fn refusal(attempt: &Attempt, frame: &Frame) -> Error {
+    let error = Error::from_response("SendMessageV2", &attempt.address, ResponseError::refused(frame));
     let persisted = match ResponseCode(frame.code) {
-        ResponseCode::SYSTEM_ERROR => Persisted::Maybe,
+        ResponseCode::SYSTEM_ERROR if error.kind() != ErrorKind::Auth => Persisted::Maybe,
         _ => Persisted::No,
     };
-    Error::from_response("SendMessageV2", &attempt.address, ResponseError::refused(frame))
-        .with_persisted(persisted)
+    error.with_persisted(persisted)
 }

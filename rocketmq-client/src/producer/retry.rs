@@ -40,7 +40,7 @@ impl Job {
         self.persisted = worse(self.persisted, error.persisted());
         let broken = matches!(
             error.kind(),
-            ErrorKind::Timeout | ErrorKind::Connect | ErrorKind::Protocol
+            ErrorKind::Timeout | ErrorKind::Connect | ErrorKind::Tls | ErrorKind::Protocol
         );
         let cluster = &self.core.cluster;
         if broken {
@@ -48,6 +48,8 @@ impl Job {
         }
         let code = error.response().map(|(code, _)| code);
         let retried = match code {
+            // Java tries again; the answer would be the same, from this broker and from the others.
+            _ if error.kind() == ErrorKind::Auth => false,
             Some(code) => self.core.options.retry_codes.contains(&code) || SendStatus::of(code).is_some(),
             // A success that cannot be read is a success: trying again would duplicate the message.
             None => broken && error.persisted() != Persisted::Yes,

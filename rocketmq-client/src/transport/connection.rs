@@ -22,8 +22,8 @@ use super::inbound::Inbound;
 use super::outgoing::{Outgoing, Pushed};
 use super::seal::{Sealed, Signed};
 use super::slots::{Ended, Opened, Slots};
-use crate::error::{Error, ErrorKind, Persisted, Result};
-use crate::protocol::{Fields, Frame};
+use crate::error::{Error, ErrorKind, Persisted, Result, refuses_identity};
+use crate::protocol::{Fields, Frame, ResponseCode};
 use crate::sync::lock;
 use crate::tasks::Tasks;
 
@@ -358,6 +358,19 @@ impl Shared {
         Signed::new(outbound, self.options.common_fields.as_deref(), &**signer).map(Some)
     }
 
+    /// Adds to the reason of a refusal for which name the request was signed, which the caller does not know.
+    fn say_who_was_refused(&self, mut frame: Frame) -> Frame {
+        let remark = frame.remark.as_deref().unwrap_or_default();
+        if refuses_identity(ResponseCode(frame.code), remark) {
+            let signed = match &self.options.signer {
+                Some(signer) => format!("signed with access key {:?}", signer.refused()),
+                None => "the request was not signed".to_owned(),
+            };
+            frame.remark = Some(format!("{remark} ({signed})"));
+        }
+        frame
+    }
+
     fn unsigned<'a, F: ?Sized>(&'a self, outbound: &'a Outbound<'_, F>) -> Sealed<'a, F> {
         Sealed::unsigned(outbound, self.options.common_fields.as_deref())
     }
@@ -455,7 +468,7 @@ impl Future for InFlight {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let ended = lock(&self.connection.shared.slots).poll(self.opaque, context);
         ended.map(|ended| match ended {
-            Ended::Reply(frame) => Ok(frame),
+            Ended::Reply(frame) => Ok(self.connection.shared.say_who_was_refused(frame)),
             Ended::Expired => Err(self.timed_out()),
             Ended::Failed(error) => Err(self.failed(error)),
         })

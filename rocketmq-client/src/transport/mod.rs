@@ -27,7 +27,7 @@ pub(crate) use call::{Remoting, layered};
 pub(crate) use connection::{Connection, InFlight, Outbound, Started};
 pub(crate) use inbound::{Inbound, ServerRequest};
 pub(crate) use pool::Pool;
-pub(crate) use seal::Sign;
+pub(crate) use seal::{Sign, Unsigned};
 
 /// What all connections of one client have in common.
 #[derive(Clone, Debug)]

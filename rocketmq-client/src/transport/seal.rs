@@ -4,6 +4,7 @@
 //! first, because a signature covers all pairs in the order of their keys, and the body.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -19,6 +20,10 @@ pub(crate) trait Sign: fmt::Debug + Send + Sync + 'static {
     ///
     /// Called on the way of every request, so it must neither block nor wait.
     fn sign(&self, request: &mut Unsigned<'_>);
+
+    /// Learns that a peer has refused a request because of who sent it; gives the name that it was signed with. Must
+    /// not block.
+    fn refused(&self) -> Arc<str>;
 }
 
 /// A request with all its pairs, as its signer gets it.

@@ -12,7 +12,7 @@ use crate::protocol::frame::next_frame;
 use crate::protocol::requests::{MaxOffset, NotifyConsumerIdsChanged};
 use crate::protocol::{HeaderFormat, Request, ResponseCode};
 use crate::transport::inbound::ServerRequest;
-use crate::transport::seal::{Sign, Unsigned};
+use crate::transport::{Sign, Unsigned};
 
 /// Serves notifications, and knows how many.
 #[derive(Debug, Default)]
@@ -476,6 +476,10 @@ struct Marker;
 impl Sign for Marker {
     fn sign(&self, request: &mut Unsigned<'_>) {
         request.fields.push("Signature", "mark");
+    }
+
+    fn refused(&self) -> Arc<str> {
+        "mark".into()
     }
 }
 

@@ -21,6 +21,10 @@ impl Sign for Witness {
         request.fields.push("Signature", &seen);
         request.version = 395;
     }
+
+    fn refused(&self) -> Arc<str> {
+        "nobody".into()
+    }
 }
 
 fn request() -> MaxOffset {
