@@ -86,7 +86,8 @@ pub use consumer::{
 pub use error::{Error, ErrorKind, Persisted, Result};
 pub use message::{Message, MessageView};
 pub use producer::{
-    Producer, ProducerBuilder, SendBuilder, SendFuture, SendHandle, SendReceipt, SendStatus, WhenFull,
+    Forbid, Forbidding, Producer, ProducerBuilder, SendBuilder, SendContext, SendFuture, SendHandle,
+    SendKind, SendMode, SendReceipt, SendStack, SendStatus, Sending, WhenFull, forbid,
 };
 pub use protocol::bodies::MessageQueue;
 pub use transport::{Call, Reply, RequestStack};

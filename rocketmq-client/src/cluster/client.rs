@@ -276,7 +276,7 @@ impl ClientBuilder {
     {
         let outer = self.layers.take();
         self.layers = Some(Box::new(move |innermost| {
-            let stack = layered(&layer, innermost);
+            let stack = layered(&layer, innermost, "request");
             match outer {
                 Some(outer) => outer(stack),
                 None => stack,

@@ -109,7 +109,7 @@ impl Cluster {
     pub(crate) async fn one_way<R: Request>(&self, address: &str, request: &R) -> Result<()> {
         let deadline = Instant::now() + self.options.request_timeout;
         self.remoting
-            .one_way(address, &outbound(request, &Fields::new()), deadline)
+            .one_way(address, &outbound(request, &Fields::new()), deadline, None)
             .await
     }
 

@@ -10,6 +10,18 @@ use crate::error::{Error, ErrorKind, Persisted, Result};
 use crate::protocol::{CodecError, Fields, Frame, ResponseCode, ResponseError};
 
 impl Job {
+    /// What is known of a message that nobody answers for.
+    pub(super) fn unanswered(&mut self, attempt: Attempt) -> SendReceipt {
+        SendReceipt {
+            message_id: std::mem::take(&mut self.prepared.message_id),
+            offset_message_id: String::new(),
+            queue: attempt.queue,
+            queue_offset: -1,
+            status: SendStatus::Ok,
+            attempts: self.attempts,
+        }
+    }
+
     /// What the frame that answered an attempt says.
     pub(super) fn read(&mut self, attempt: &Attempt, frame: Frame) -> Result<SendReceipt> {
         let code = ResponseCode(frame.code);

@@ -190,8 +190,14 @@ impl Job {
         ))
     }
 
-    /// Puts the message into the buffer of a connection and asks for no answer.
-    pub(super) async fn one_way(mut self) -> Result<()> {
+    /// Puts the message into the buffer of a connection and asks for no answer. Its room is given back when the frame
+    /// is written.
+    pub(super) async fn one_way(mut self) -> Result<SendReceipt> {
+        let (room, when_full) = (&self.core.room, self.core.options.when_full);
+        let body = self.prepared.body.len();
+        let hold = room.hold(body, when_full, self.deadline).await;
+        let hold =
+            hold.map_err(|error| error.context(format_args!("send to topic {}", self.prepared.topic)))?;
         let attempt = self.next_attempt().await?;
         let core = Arc::clone(&self.core);
         let queue = &attempt.queue;
@@ -201,11 +207,13 @@ impl Job {
         let sent = core
             .cluster
             .remoting()
-            .one_way(&attempt.address, &outbound, self.deadline);
-        sent.await.map_err(|error| {
-            self.attempts = 1;
-            self.describe(&attempt, error)
-        })
+            .one_way(&attempt.address, &outbound, self.deadline, Some(hold));
+        let sent = sent.await;
+        self.attempts = 1;
+        match sent {
+            Ok(()) => Ok(self.unanswered(attempt)),
+            Err(error) => Err(self.describe(&attempt, error)),
+        }
     }
 
     /// The broker is about to stop: its connection takes nothing new.

@@ -1,9 +1,15 @@
 //! The options of a producer, their defaults and checks.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use tower::layer::Layer;
+use tower::{BoxError, Service};
+
+use super::layer::{self, Install, Layers, SendStack, Sending};
+use super::receipt::SendReceipt;
 use super::room::Room;
 use super::{Core, Handle, Producer, retry};
 use crate::cluster::{Client, ProducerMember};
@@ -17,6 +23,7 @@ impl Client {
             client: self.clone(),
             group: self.cluster().user_name(&group.into()).into_owned(),
             options: Options::default(),
+            layers: None,
         }
     }
 }
@@ -69,12 +76,12 @@ impl Default for Options {
 }
 
 /// Options of a [`Producer`].
-#[derive(Debug)]
 #[must_use = "a builder does nothing until `start` is awaited"]
 pub struct ProducerBuilder {
     client: Client,
     group: String,
     options: Options,
+    layers: Option<Install>,
 }
 
 impl ProducerBuilder {
@@ -155,10 +162,51 @@ impl ProducerBuilder {
         self
     }
 
-    /// What an awaited send does when as much is in flight as may be. Default [`WhenFull::Wait`]. Detached sends
-    /// always fail then, as there is nobody to wait; see [`Producer::ready`].
+    /// What a send does when as much is in flight as may be. Default [`WhenFull::Wait`].
+    ///
+    /// Awaited and one-way sends wait by themselves. Who detaches a send, or gives it a callback, waits by
+    /// [`SendBuilder::reserve`](super::SendBuilder::reserve) before; without, such a send fails, as there is nobody
+    /// to wait.
     pub fn when_full(mut self, when_full: WhenFull) -> Self {
         self.options.when_full = when_full;
+        self
+    }
+
+    /// Puts a tower layer around every send of this producer, whichever way it is sent: to see it before and after, to
+    /// change the message, or to refuse it (see [`forbid`](super::forbid)). The first layer is the outermost one. A
+    /// producer without layers boxes nothing. Java: `registerSendMessageHook`, `registerCheckForbiddenHook`.
+    ///
+    /// ```
+    /// # use rocketmq_embedded_broker::EmbeddedBroker;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let broker = EmbeddedBroker::start().await?;
+    /// use rocketmq_client::{Client, Message, Sending};
+    /// use tower::ServiceBuilder;
+    ///
+    /// let client = Client::connect(broker.name_server()).await?;
+    /// let producer = client
+    ///     .producer("orders-svc")
+    ///     .layer(
+    ///         ServiceBuilder::new()
+    ///             .map_request(|sending: Sending| sending.map(|message| message.property("region", "eu")))
+    ///             .map_result(|result: Result<_, _>| result.inspect(|receipt| println!("sent: {receipt:?}"))),
+    ///     )
+    ///     .start()
+    ///     .await?;
+    /// producer.send(Message::new("orders", "paid")).await?;
+    /// client.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<SendStack> + Send + 'static,
+        L::Service: Service<Sending, Response = SendReceipt> + Clone + Send + Sync + 'static,
+        <L::Service as Service<Sending>>::Error: Into<BoxError>,
+        <L::Service as Service<Sending>>::Future: Send + 'static,
+    {
+        self.layers = Some(layer::add(self.layers.take(), layer));
         self
     }
 
@@ -175,6 +223,7 @@ impl ProducerBuilder {
         let cluster = Arc::clone(self.client.cluster());
         let core = Arc::new(Core {
             room: Room::new(self.options.max_in_flight, self.options.max_in_flight_bytes),
+            layers: self.layers.map(Layers::new),
             tasks: cluster.tasks().child(),
             wire_group: cluster.wire_name(&self.group).into_owned(),
             group: self.group,
@@ -223,5 +272,15 @@ impl ProducerBuilder {
                 wrong.join("; ")
             ))),
         }
+    }
+}
+
+impl fmt::Debug for ProducerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProducerBuilder")
+            .field("group", &self.group)
+            .field("options", &self.options)
+            .field("layers", &self.layers.is_some())
+            .finish_non_exhaustive()
     }
 }

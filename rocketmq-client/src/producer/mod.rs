@@ -6,6 +6,7 @@
 mod answer;
 mod attempt;
 mod builder;
+mod layer;
 mod prepare;
 mod receipt;
 mod retry;
@@ -25,10 +26,12 @@ use crate::message::Message;
 use crate::tasks::Tasks;
 
 pub use builder::{ProducerBuilder, WhenFull};
+pub use layer::{Forbid, Forbidding, SendContext, SendKind, SendMode, SendStack, Sending, forbid};
 pub use receipt::{SendReceipt, SendStatus};
 pub use send::{SendBuilder, SendFuture, SendHandle};
 
 use builder::Options;
+use layer::Layers;
 use room::Room;
 
 /// Sends messages under one group name. Cloning is cheap; clones share everything.
@@ -65,6 +68,8 @@ struct Core {
     cluster: Arc<Cluster>,
     tasks: Tasks,
     room: Room,
+    /// Boxed, and asked, only if some are installed.
+    layers: Option<Layers>,
     closed: AtomicBool,
 }
 

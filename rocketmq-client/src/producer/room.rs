@@ -1,15 +1,18 @@
 //! How much of one producer is in flight: messages and bytes, both bounded.
 
+use std::sync::Arc;
+
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use super::WhenFull;
+use super::{Core, WhenFull};
 use crate::error::{Error, ErrorKind, Result};
+use crate::transport::Hold;
 
 #[derive(Debug)]
 pub(super) struct Room {
-    messages: Semaphore,
-    bytes: Semaphore,
+    messages: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
     max_messages: u32,
     max_bytes: u32,
 }
@@ -17,8 +20,8 @@ pub(super) struct Room {
 impl Room {
     pub(super) fn new(max_messages: u32, max_bytes: u32) -> Self {
         Self {
-            messages: Semaphore::new(max_messages as usize),
-            bytes: Semaphore::new(max_bytes as usize),
+            messages: Arc::new(Semaphore::new(max_messages as usize)),
+            bytes: Arc::new(Semaphore::new(max_bytes as usize)),
             max_messages,
             max_bytes,
         }
@@ -50,18 +53,54 @@ impl Room {
         if when_full == WhenFull::Fail {
             return Err(self.full());
         }
+        let entered = timeout_at(deadline, self.enter_when_room(body)).await;
+        entered.unwrap_or_else(|_| Err(self.full()))
+    }
+
+    /// Takes room as soon as there is some: as long as it takes.
+    pub(super) async fn enter_when_room(&self, body: usize) -> Result<u32> {
         let cost = self.cost(body);
-        let enter = async {
-            let message = self.messages.acquire().await;
-            let bytes = self.bytes.acquire_many(cost).await;
-            (message, bytes)
-        };
-        match timeout_at(deadline, enter).await {
-            Ok((Ok(message), Ok(bytes))) => {
+        let message = self.messages.acquire().await;
+        let bytes = self.bytes.acquire_many(cost).await;
+        match (message, bytes) {
+            (Ok(message), Ok(bytes)) => {
                 message.forget();
                 bytes.forget();
                 Ok(cost)
             }
+            // The semaphores are never closed; this is for the compiler.
+            _ => Err(Error::closed("the producer")),
+        }
+    }
+
+    /// Takes room for a one-way request, which gives it back by itself once its frame is written.
+    ///
+    /// # Errors
+    /// As [`enter`](Self::enter).
+    pub(super) async fn hold(&self, body: usize, when_full: WhenFull, deadline: Instant) -> Result<Hold> {
+        let cost = self.cost(body);
+        let hold = |(messages, bytes)| Hold {
+            _messages: messages,
+            _bytes: bytes,
+        };
+        let at_once = || {
+            let messages = Arc::clone(&self.messages).try_acquire_owned().ok()?;
+            let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(cost).ok()?;
+            Some((messages, bytes))
+        };
+        if let Some(permits) = at_once() {
+            return Ok(hold(permits));
+        }
+        if when_full == WhenFull::Fail {
+            return Err(self.full());
+        }
+        let waiting = async {
+            let messages = Arc::clone(&self.messages).acquire_owned().await.ok()?;
+            let bytes = Arc::clone(&self.bytes).acquire_many_owned(cost).await.ok()?;
+            Some((messages, bytes))
+        };
+        match timeout_at(deadline, waiting).await {
+            Ok(Some(permits)) => Ok(hold(permits)),
             // The semaphores are never closed, so this is the deadline.
             _ => Err(self.full()),
         }
@@ -100,6 +139,35 @@ impl Room {
     /// Waits until nothing is in flight.
     pub(super) async fn drained(&self) {
         let _all = self.messages.acquire_many(self.max_messages).await;
+    }
+}
+
+/// Room that was taken for a message that is not on its way yet; given back unless it is used.
+#[derive(Debug)]
+pub(super) struct Seat {
+    core: Arc<Core>,
+    cost: Option<u32>,
+}
+
+impl Seat {
+    pub(super) fn new(core: &Arc<Core>, cost: u32) -> Self {
+        Self {
+            core: Arc::clone(core),
+            cost: Some(cost),
+        }
+    }
+
+    /// What has to be given back by whoever takes it over.
+    pub(super) fn take(mut self) -> Option<u32> {
+        self.cost.take()
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(cost) = self.cost.take() {
+            self.core.room.leave(cost);
+        }
     }
 }
 

@@ -11,9 +11,12 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::attempt::{Attempt, Fast, Job, Next};
+use super::layer::{Layers, SendContext, SendKind, SendMode, Sending};
 use super::prepare::Prepared;
+use super::room::Seat;
 use super::select::Target;
 use super::{Core, Producer, SendReceipt, WhenFull};
+use crate::cluster::BoxFuture;
 use crate::error::{Error, ErrorKind, Persisted, Result};
 use crate::message::Message;
 use crate::protocol::ResponseCode;
@@ -31,6 +34,7 @@ pub struct SendBuilder<'a> {
     message: Message,
     timeout: Option<Duration>,
     target: Target,
+    seat: Option<Seat>,
 }
 
 impl<'a> SendBuilder<'a> {
@@ -40,6 +44,7 @@ impl<'a> SendBuilder<'a> {
             message,
             timeout: None,
             target: Target::Any,
+            seat: None,
         }
     }
 
@@ -63,15 +68,62 @@ impl<'a> SendBuilder<'a> {
         self
     }
 
+    /// Takes the room that this message needs among those in flight, so that a send that is then detached or given a
+    /// callback does not fail for lack of it. With [`WhenFull::Wait`] it waits until there is some, as long as that
+    /// takes: what is in flight ends by its own deadline. The room is given back if the builder is dropped.
+    ///
+    /// ```
+    /// # use rocketmq_embedded_broker::EmbeddedBroker;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let broker = EmbeddedBroker::start().await?;
+    /// use rocketmq_client::{Client, Message};
+    ///
+    /// let client = Client::connect(broker.name_server()).await?;
+    /// let producer = client.producer("orders-svc").max_in_flight(16).start().await?;
+    /// let mut sent = Vec::new();
+    /// for number in 0..100 {
+    ///     let message = Message::new("orders", number.to_string());
+    ///     sent.push(producer.send(message).reserve().await?.detach());
+    /// }
+    /// for handle in sent {
+    ///     handle.await?;
+    /// }
+    /// client.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Overloaded`] without room if the producer [is to fail](WhenFull::Fail) then;
+    /// [`ErrorKind::Closed`] if it is shut down.
+    ///
+    /// # Cancellation
+    /// Safe: no room is kept.
+    pub async fn reserve(mut self) -> Result<SendBuilder<'a>> {
+        let core = self.producer.core();
+        core.check_open()?;
+        let body = self.message.body().len();
+        let cost = match core.room.try_enter(body) {
+            Some(cost) => cost,
+            None if core.options.when_full == WhenFull::Fail => return Err(core.room.full()),
+            None => core.room.enter_when_room(body).await?,
+        };
+        self.seat = Some(Seat::new(core, cost));
+        core.check_open()?;
+        Ok(self)
+    }
+
     /// Sends without waiting: the send goes on by itself, and the handle gives its result to whoever wants it.
     ///
     /// Sends that one task detaches one after the other reach a queue in that order, unless one has to be retried.
     ///
-    /// With as much in flight as may be, the handle gives [`ErrorKind::Overloaded`]; see [`Producer::ready`].
+    /// With as much in flight as may be, the handle gives [`ErrorKind::Overloaded`], unless room was
+    /// [reserved](Self::reserve) before.
     #[must_use = "drop the handle on purpose if the result does not matter"]
     pub fn detach(self) -> SendHandle {
         let (sender, receiver) = oneshot::channel();
-        self.background(move |result| {
+        self.background(SendMode::Detached, move |result| {
             // Nobody may want it.
             let _ = sender.send(result);
         });
@@ -80,14 +132,15 @@ impl<'a> SendBuilder<'a> {
 
     /// Sends without waiting and hands the result to `done`, on a task of the client; `done` must not block.
     ///
-    /// With as much in flight as may be, `done` gets [`ErrorKind::Overloaded`]; see [`Producer::ready`].
+    /// With as much in flight as may be, `done` gets [`ErrorKind::Overloaded`], unless room was
+    /// [reserved](Self::reserve) before.
     pub fn on_complete(self, done: impl FnOnce(Result<SendReceipt>) + Send + 'static) {
-        self.background(done);
+        self.background(SendMode::Callback, done);
     }
 
-    fn background(self, done: impl FnOnce(Result<SendReceipt>) + Send + 'static) {
+    fn background(self, mode: SendMode, done: impl FnOnce(Result<SendReceipt>) + Send + 'static) {
         let core = Arc::clone(self.producer.core());
-        let mut future = self.into_future();
+        let mut future = self.future(mode);
         future.start(Wait::Never);
         core.tasks.spawn("send", |stop| async move {
             let result = stop.run_until_cancelled(future).await;
@@ -96,19 +149,42 @@ impl<'a> SendBuilder<'a> {
     }
 
     /// Sends without asking for an answer: returns when the message is in the buffer of the connection. Whether it
-    /// arrives is not known, and nothing is retried.
+    /// arrives is not known, and nothing is retried. It counts as in flight until the socket has taken it, so a broker
+    /// that reads slowly makes senders wait instead of filling the memory.
     ///
     /// # Errors
-    /// What can be known before: [`ErrorKind::Config`], [`ErrorKind::TooLarge`], no route, no connection.
+    /// What can be known before: [`ErrorKind::Config`], [`ErrorKind::TooLarge`], no route, no connection;
+    /// [`ErrorKind::Overloaded`] without room in time.
     ///
     /// # Cancellation
     /// Dropped before it returns, the message may or may not leave.
     pub async fn one_way(self) -> Result<()> {
+        let new = self.new_send(SendMode::OneWay);
+        new.core.check_open()?;
+        if new.core.layers.is_some() {
+            new.layered(Wait::AsConfigured).await?;
+        } else {
+            new.one_way().await?;
+        }
+        Ok(())
+    }
+
+    fn new_send(self, mode: SendMode) -> New {
         let core = self.producer.core();
-        core.check_open()?;
-        let prepared = Prepared::new(self.message, core)?;
-        let timeout = self.timeout.unwrap_or(core.options.send_timeout);
-        Job::new(core, prepared, self.target, timeout).one_way().await
+        New {
+            timeout: self.timeout.unwrap_or(core.options.send_timeout),
+            core: Arc::clone(core),
+            message: self.message,
+            target: self.target,
+            mode,
+            seat: self.seat,
+        }
+    }
+
+    fn future(self, mode: SendMode) -> SendFuture {
+        SendFuture {
+            state: State::New(self.new_send(mode)),
+        }
     }
 }
 
@@ -117,15 +193,7 @@ impl IntoFuture for SendBuilder<'_> {
     type IntoFuture = SendFuture;
 
     fn into_future(self) -> SendFuture {
-        let core = self.producer.core();
-        SendFuture {
-            state: State::New(New {
-                timeout: self.timeout.unwrap_or(core.options.send_timeout),
-                core: Arc::clone(core),
-                message: self.message,
-                target: self.target,
-            }),
-        }
+        self.future(SendMode::Awaited)
     }
 }
 
@@ -164,6 +232,8 @@ struct New {
     message: Message,
     target: Target,
     timeout: Duration,
+    mode: SendMode,
+    seat: Option<Seat>,
 }
 
 /// Whether there is somebody who can wait for room.
@@ -187,10 +257,98 @@ impl SendFuture {
 }
 
 impl New {
-    fn start(self, wait: Wait) -> Result<State> {
+    fn start(mut self, wait: Wait) -> Result<State> {
         self.core.check_open()?;
+        if self.core.layers.is_some() {
+            // Who cannot wait takes its room now: what the layers do comes later.
+            if wait == Wait::Never && self.seat.is_none() {
+                let core = &self.core;
+                let cost = core.room.try_enter(self.message.body().len());
+                let cost = cost.ok_or_else(|| {
+                    core.room
+                        .full()
+                        .context(format_args!("send to topic {}", self.message.topic))
+                })?;
+                self.seat = Some(Seat::new(core, cost));
+            }
+            return Ok(State::Slow(Box::pin(self.layered(wait))));
+        }
+        self.start_bare(wait)
+    }
+
+    /// Lets the layers see the message, and sends what they let through.
+    async fn layered(self, wait: Wait) -> Result<SendReceipt> {
+        let core = Arc::clone(&self.core);
+        let Some(layers) = &core.layers else {
+            return self.bare(wait).await;
+        };
+        self.through(layers, wait).await
+    }
+
+    async fn through(self, layers: &Layers, wait: Wait) -> Result<SendReceipt> {
+        let context = SendContext {
+            group: self.core.group.clone(),
+            client_id: self.core.cluster.client_id().to_owned(),
+            mode: self.mode,
+            kind: SendKind::Normal,
+            queue: match &self.target {
+                Target::Queue(queue) => Some(queue.clone()),
+                _ => None,
+            },
+            timeout: self.timeout,
+        };
+        let Self {
+            core,
+            message,
+            target,
+            timeout,
+            mode,
+            seat,
+        } = self;
+        let deliver = move |mut messages: Vec<Message>| -> BoxFuture<'static, Result<SendReceipt>> {
+            Box::pin(async move {
+                let Some(message) = messages.pop() else {
+                    return Err(Error::config(
+                        "a send layer took the message away; answer with an error instead",
+                    ));
+                };
+                let new = Self {
+                    core,
+                    message,
+                    target,
+                    timeout,
+                    mode,
+                    seat,
+                };
+                new.bare(wait).await
+            })
+        };
+        layers
+            .call(Sending::new(vec![message], context, Box::new(deliver)))
+            .await
+    }
+
+    /// Sends without layers.
+    async fn bare(self, wait: Wait) -> Result<SendReceipt> {
+        if self.mode == SendMode::OneWay {
+            return self.one_way().await;
+        }
+        let state = self.start_bare(wait)?;
+        SendFuture { state }.await
+    }
+
+    async fn one_way(self) -> Result<SendReceipt> {
+        let prepared = Prepared::new(self.message, &self.core)?;
+        let job = Job::new(&self.core, prepared, self.target, self.timeout);
+        // The room that was reserved is given back for that which lasts until the frame is written.
+        drop(self.seat);
+        job.one_way().await
+    }
+
+    fn start_bare(self, wait: Wait) -> Result<State> {
         let prepared = Prepared::new(self.message, &self.core)?;
         let mut job = Job::new(&self.core, prepared, self.target, self.timeout);
+        job.cost = self.seat.and_then(Seat::take);
         if wait == Wait::Never || self.core.options.when_full == WhenFull::Fail {
             job.enter_or_fail()?;
         }

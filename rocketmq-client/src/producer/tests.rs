@@ -402,6 +402,82 @@ async fn the_bound_on_what_is_in_flight_makes_awaited_sends_wait_and_detached_on
 }
 
 #[tokio::test]
+async fn no_detached_send_fails_for_lack_of_room_that_was_reserved_and_no_more_is_in_flight_than_may_be() {
+    let gate = Arc::new(Semaphore::new(0));
+    let opened = Arc::clone(&gate);
+    // Answers as often as the gate was opened.
+    let script = move |frame: &Frame| match opened.try_acquire() {
+        Ok(permit) => {
+            permit.forget();
+            ok(frame)
+        }
+        Err(_) => Answer::Silence,
+    };
+    let two = Two::new(script.clone(), script).await;
+    let client = client(&two.name_server.address()).await;
+    let producer = client
+        .producer("g")
+        .max_in_flight(2)
+        .max_attempts(1)
+        .send_timeout(Duration::from_millis(100))
+        .start()
+        .await
+        .unwrap();
+    let mut handles = Vec::new();
+    for _ in 0..2 {
+        handles.push(producer.send(message()).reserve().await.unwrap().detach());
+    }
+    assert!(producer.core().room.try_enter(1).is_none());
+    // The third one waits until one of the first two has timed out, and longer than its own timeout if need be.
+    let third = producer.send(message()).timeout(Duration::from_secs(3));
+    let third = third.reserve().await.unwrap();
+    gate.add_permits(1);
+    third.detach().await.unwrap();
+    for handle in handles {
+        assert_eq!(handle.await.unwrap_err().kind(), ErrorKind::Timeout);
+    }
+    drop(producer.send(message()).reserve().await.unwrap());
+    let core = Arc::clone(producer.core());
+    core.room.drained().await;
+
+    let impatient = client
+        .producer("g2")
+        .max_in_flight(1)
+        .when_full(WhenFull::Fail)
+        .start()
+        .await
+        .unwrap();
+    let held = impatient.send(message()).reserve().await.unwrap();
+    let refused = impatient.send(message()).reserve().await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Overloaded);
+    drop(held);
+    impatient.shutdown().await;
+    let closed = impatient.send(message()).reserve().await.unwrap_err();
+    assert_eq!(closed.kind(), ErrorKind::Closed);
+}
+
+#[tokio::test]
+async fn one_way_sends_count_as_in_flight_too() {
+    let two = Two::new(ok, ok).await;
+    let client = client(&two.name_server.address()).await;
+    let patient = client
+        .producer("g")
+        .max_in_flight(1)
+        .send_timeout(Duration::from_millis(50))
+        .start()
+        .await
+        .unwrap();
+    let held = patient.send(message()).reserve().await.unwrap();
+    let error = patient.send(message()).one_way().await.unwrap_err();
+    assert_eq!(
+        (error.kind(), two.sent_to_a() + two.sent_to_b()),
+        (ErrorKind::Overloaded, 0)
+    );
+    held.one_way().await.unwrap();
+    patient.core().room.drained().await;
+}
+
+#[tokio::test]
 async fn a_cancelled_send_gives_its_room_back() {
     let two = Two::new(|_| Answer::Silence, |_| Answer::Silence).await;
     let client = client(&two.name_server.address()).await;

@@ -15,6 +15,7 @@ use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Service, ServiceExt, service_fn};
 
 use super::connection::{Outbound, Started};
+use super::outgoing::Hold;
 use super::pool::Pool;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::frame::NoFields;
@@ -93,20 +94,26 @@ impl From<Reply> for Frame {
 /// [`request_layer`](crate::ClientBuilder::request_layer) is put around.
 pub type RequestStack = BoxCloneSyncService<Call, Reply, Error>;
 
-/// Puts a layer around a stack.
-pub(crate) fn layered<L>(layer: &L, inner: RequestStack) -> RequestStack
+/// Puts a layer around a stack; `kind` is what such layers are called in errors.
+pub(crate) fn layered<L, Q, A>(
+    layer: &L,
+    inner: BoxCloneSyncService<Q, A, Error>,
+    kind: &'static str,
+) -> BoxCloneSyncService<Q, A, Error>
 where
-    L: Layer<RequestStack>,
-    L::Service: Service<Call, Response = Reply> + Clone + Send + Sync + 'static,
-    <L::Service as Service<Call>>::Error: Into<BoxError>,
-    <L::Service as Service<Call>>::Future: Send + 'static,
+    L: Layer<BoxCloneSyncService<Q, A, Error>>,
+    L::Service: Service<Q, Response = A> + Clone + Send + Sync + 'static,
+    <L::Service as Service<Q>>::Error: Into<BoxError>,
+    <L::Service as Service<Q>>::Future: Send + 'static,
+    Q: 'static,
+    A: 'static,
 {
-    let service = layer.layer(inner).map_err(|error| {
+    let service = layer.layer(inner).map_err(move |error| {
         let error: BoxError = error.into();
         // An error of ours comes back as it was; one of a layer's own is wrapped.
         match error.downcast::<Error>() {
             Ok(error) => *error,
-            Err(error) => Error::new(ErrorKind::Rejected, format!("a request layer failed: {error}"))
+            Err(error) => Error::new(ErrorKind::Rejected, format!("a {kind} layer failed: {error}"))
                 .caused_by(Foreign(error)),
         }
     });
@@ -200,7 +207,7 @@ impl Remoting {
         exchange(&self.pool, address, outbound, deadline).await
     }
 
-    /// Puts a one-way request into the buffer of the connection.
+    /// Puts a one-way request into the buffer of the connection; `hold` is kept until the frame is written.
     ///
     /// # Errors
     /// When there is no connection, or no room in its buffer, before the deadline.
@@ -209,13 +216,14 @@ impl Remoting {
         address: &str,
         outbound: &Outbound<'_, F>,
         deadline: Instant,
+        hold: Option<Hold>,
     ) -> Result<()> {
         if let Some(layers) = &self.layers {
             layers.call(address, outbound, deadline, true).await?;
             return Ok(());
         }
         let connection = self.pool.connection(address, deadline).await?;
-        connection.one_way(outbound, deadline).await
+        connection.one_way(outbound, deadline, hold).await
     }
 }
 
@@ -258,7 +266,7 @@ async fn perform(pool: &Arc<Pool>, call: Call) -> Result<Reply> {
     };
     if call.one_way {
         let connection = pool.connection(&call.address, deadline).await?;
-        connection.one_way(&outbound, deadline).await?;
+        connection.one_way(&outbound, deadline, None).await?;
         return Ok(Reply::new(ResponseCode::SUCCESS));
     }
     exchange(pool, &call.address, &outbound, deadline)

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::TransportOptions;
 use super::inbound::Inbound;
-use super::outgoing::{Outgoing, Pushed};
+use super::outgoing::{Hold, Outgoing, Pushed};
 use super::seal::{Sealed, Signed};
 use super::slots::{Ended, Opened, Slots};
 use crate::error::{Error, ErrorKind, Persisted, Result, refuses_identity};
@@ -71,6 +71,13 @@ struct Shared {
     last_read: AtomicU64,
     /// How many requests have timed out since the last byte came.
     silent_timeouts: AtomicU32,
+}
+
+/// Whether a request is answered; if not, what its frame takes of the sender's room.
+#[derive(Debug)]
+enum Way {
+    Answered,
+    OneWay(Option<Hold>),
 }
 
 /// What starting a request without waiting came to.
@@ -172,7 +179,7 @@ impl Connection {
             name: sealed.name,
             started: Instant::now(),
         };
-        match self.shared.push(sealed, opaque, false) {
+        match self.shared.push(sealed, opaque, &mut Way::Answered) {
             Ok(Some(position)) => {
                 in_flight.position = position;
                 Started::InFlight(in_flight)
@@ -226,11 +233,14 @@ impl Connection {
             name: sealed.name,
             started: Instant::now(),
         };
-        in_flight.position = self.push_when_room(sealed, opaque, false, deadline).await?;
+        in_flight.position = self
+            .push_when_room(sealed, opaque, Way::Answered, deadline)
+            .await?;
         Ok(in_flight)
     }
 
-    /// Puts a one-way request into the buffer; waits for room until the deadline.
+    /// Puts a one-way request into the buffer; waits for room until the deadline. `hold` is given back once the frame
+    /// is written, or lost with the connection.
     ///
     /// # Errors
     /// As [`start_request`](Self::start_request).
@@ -238,20 +248,21 @@ impl Connection {
         &self,
         outbound: &Outbound<'_, F>,
         deadline: Instant,
+        hold: Option<Hold>,
     ) -> Result<()> {
         if let Some(failure) = self.failure() {
             return Err(failure.context(outbound.name));
         }
         // One-way requests have no slot; the number only has to look like one. None is ever given out twice at once.
         let opaque = i32::MAX;
+        let way = Way::OneWay(hold);
         match self.shared.sign(outbound)? {
             None => {
                 let sealed = self.shared.unsigned(outbound);
-                self.push_when_room(&sealed, opaque, true, deadline).await?;
+                self.push_when_room(&sealed, opaque, way, deadline).await?;
             }
             Some(signed) => {
-                self.push_when_room(&signed.seal(), opaque, true, deadline)
-                    .await?;
+                self.push_when_room(&signed.seal(), opaque, way, deadline).await?;
             }
         }
         Ok(())
@@ -261,18 +272,18 @@ impl Connection {
         &self,
         sealed: &Sealed<'_, F>,
         opaque: i32,
-        one_way: bool,
+        mut way: Way,
         deadline: Instant,
     ) -> Result<u64> {
         let shared = &self.shared;
-        if let Some(position) = shared.push(sealed, opaque, one_way)? {
+        if let Some(position) = shared.push(sealed, opaque, &mut way)? {
             return Ok(position);
         }
         let waiting = Waiting::new(&shared.waiting_for_buffer);
         loop {
             let mut freed = pin!(shared.buffer_freed.notified());
             freed.as_mut().enable();
-            if let Some(position) = shared.push(sealed, opaque, one_way)? {
+            if let Some(position) = shared.push(sealed, opaque, &mut way)? {
                 return Ok(position);
             }
             if timeout_at(deadline, freed).await.is_err() {
@@ -380,9 +391,18 @@ impl Shared {
         &self,
         sealed: &Sealed<'_, F>,
         opaque: i32,
-        one_way: bool,
+        way: &mut Way,
     ) -> Result<Option<u64>> {
-        let pushed = lock(&self.outgoing).push(sealed, opaque, one_way);
+        let pushed = {
+            let mut outgoing = lock(&self.outgoing);
+            let pushed = outgoing.push(sealed, opaque, matches!(way, Way::OneWay(_)));
+            if let (Pushed::Queued { .. }, Way::OneWay(hold)) = (&pushed, way)
+                && let Some(hold) = hold.take()
+            {
+                outgoing.hold(hold);
+            }
+            pushed
+        };
         match pushed {
             Pushed::Queued {
                 position,

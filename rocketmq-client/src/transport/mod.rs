@@ -26,6 +26,7 @@ pub use call::{Call, Reply, RequestStack};
 pub(crate) use call::{Remoting, layered};
 pub(crate) use connection::{Connection, InFlight, Outbound, Started};
 pub(crate) use inbound::{Inbound, ServerRequest};
+pub(crate) use outgoing::Hold;
 pub(crate) use pool::Pool;
 pub(crate) use seal::{Sign, Unsigned};
 

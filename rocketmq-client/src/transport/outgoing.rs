@@ -8,6 +8,7 @@ use std::mem;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::seal::Sealed;
 use crate::protocol::frame::Head;
@@ -19,6 +20,14 @@ const LARGE_BODY: usize = 8 * 1024;
 /// A buffer that grew beyond this many bytes is not kept.
 const KEPT_CAPACITY: usize = 1024 * 1024;
 
+/// What a one-way request takes of its sender's room, in messages and bytes: given back once the socket has taken the
+/// frame, for nobody else learns of that.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    pub(crate) _messages: OwnedSemaphorePermit,
+    pub(crate) _bytes: OwnedSemaphorePermit,
+}
+
 /// Frames that wait, or that are being written.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
@@ -29,6 +38,8 @@ pub(super) struct Batch {
     at: usize,
     /// How many bytes are left, segments included.
     bytes: usize,
+    /// What is given back when all of it is written.
+    holds: Vec<Hold>,
 }
 
 impl Batch {
@@ -48,6 +59,11 @@ impl Batch {
         self.large.clear();
         self.at = 0;
         self.bytes = 0;
+    }
+
+    /// Gives back what its frames took: the socket has them.
+    pub(super) fn release(&mut self) {
+        self.holds.clear();
     }
 
     /// Everything that is left, if it is in one piece.
@@ -171,6 +187,11 @@ impl Outgoing {
             ..Head::request(sealed.code, opaque, one_way)
         };
         self.put(&head, sealed.fields, &sealed.extra, sealed.body)
+    }
+
+    /// Keeps what the frame that was pushed last took, until it is written.
+    pub(super) fn hold(&mut self, hold: Hold) {
+        self.batch.holds.push(hold);
     }
 
     pub(super) fn push_response(&mut self, frame: &Frame) -> Pushed {

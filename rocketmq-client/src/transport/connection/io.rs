@@ -81,6 +81,7 @@ where
             shared.fail(broken(&shared, "writing failed", error));
             break;
         }
+        batch.release();
     }
     // For whoever is still in flight when the connection is closed from this side.
     shared.fail(shared.closed());

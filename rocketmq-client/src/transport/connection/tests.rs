@@ -423,7 +423,7 @@ async fn what_was_queued_before_the_connection_is_closed_still_leaves() {
         body: Bytes::new(),
     };
     let deadline = Instant::now() + Duration::from_secs(3);
-    pair.connection.one_way(&outbound, deadline).await.unwrap();
+    pair.connection.one_way(&outbound, deadline, None).await.unwrap();
     let in_flight = pair.in_flight(1);
     pair.connection.drain(Duration::from_secs(3)).await;
     let frame = pair.next().await;
@@ -504,7 +504,7 @@ async fn with_a_signer_every_request_is_signed_and_no_response() {
         extra: &Fields::new(),
         body: Bytes::new(),
     };
-    pair.connection.one_way(&outbound, deadline).await.unwrap();
+    pair.connection.one_way(&outbound, deadline, None).await.unwrap();
     for queue in ["1", "0", "2"] {
         let frame = pair.next().await;
         assert_eq!(queue_of(&frame), queue);
@@ -517,4 +517,47 @@ async fn with_a_signer_every_request_is_signed_and_no_response() {
     let response = pair.next().await;
     assert!(response.is_response());
     assert!(response.fields.is_empty(), "{response:?}");
+}
+
+#[tokio::test]
+async fn what_a_one_way_request_takes_is_given_back_when_the_socket_has_it_or_the_connection_is_lost() {
+    let messages = Arc::new(Semaphore::new(10));
+    let bytes = Arc::new(Semaphore::new(100));
+    let hold = || Hold {
+        _messages: Arc::clone(&messages).try_acquire_owned().unwrap(),
+        _bytes: Arc::clone(&bytes).try_acquire_many_owned(7).unwrap(),
+    };
+    let fields = NotifyConsumerIdsChanged {
+        consumer_group: "g".into(),
+    };
+    let outbound = Outbound {
+        code: NotifyConsumerIdsChanged::CODE.0,
+        name: NotifyConsumerIdsChanged::NAME,
+        fields: &fields,
+        extra: &Fields::new(),
+        body: Bytes::from(vec![7; 2000]),
+    };
+    let deadline = Instant::now() + Duration::from_secs(3);
+    // The stream takes less than one frame before somebody reads.
+    let (ours, peer) = duplex(64);
+    let mut pair = Pair::over(TransportOptions::default(), ours, peer);
+    for _ in 0..3 {
+        let sent = pair.connection.one_way(&outbound, deadline, Some(hold()));
+        sent.await.unwrap();
+    }
+    assert_eq!((messages.available_permits(), bytes.available_permits()), (7, 79));
+    for _ in 0..3 {
+        pair.next().await;
+    }
+    let all = time::timeout(Duration::from_secs(3), messages.acquire_many(10)).await;
+    drop(all.expect("the frames are written"));
+    assert_eq!(bytes.available_permits(), 100);
+
+    for _ in 0..3 {
+        let sent = pair.connection.one_way(&outbound, deadline, Some(hold()));
+        sent.await.unwrap();
+    }
+    drop(pair.peer);
+    let all = time::timeout(Duration::from_secs(3), messages.acquire_many(10)).await;
+    drop(all.expect("the connection is lost"));
 }
