@@ -14,7 +14,7 @@ use crate::options::Options;
 use crate::server::{Session, Sessions};
 use crate::state::{Groups, KvConfigs, Members, Offsets, QueueLocks, Registry, Topic, Topics};
 use crate::store::{Appended, Store};
-use crate::wait::{self, Delays, Timers};
+use crate::wait::{self, Delays, Halves, Replies, Timers};
 
 /// How often connections are looked at for silence. Java: `ClientHousekeepingService`.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
@@ -34,6 +34,8 @@ pub(crate) struct Broker {
     pub(crate) registry: Registry,
     pub(crate) store: Store,
     pub(crate) delays: Delays,
+    pub(crate) halves: Halves,
+    pub(crate) replies: Replies,
     pub(crate) timers: Timers,
     pub(crate) sessions: Sessions,
     pub(crate) unique_ids: UniqueIds,
@@ -63,6 +65,8 @@ impl Broker {
             registry: Registry::default(),
             store: Store::new(clock, options.memory_limit),
             delays: Delays::default(),
+            halves: Halves::default(),
+            replies: Replies::default(),
             timers: Timers::default(),
             sessions: Sessions::default(),
             unique_ids: UniqueIds::new(ip, std::process::id(), random),
@@ -156,6 +160,7 @@ impl Broker {
         self.sessions.forget(session);
         self.registry.remove_session(session.id());
         self.members.remove_session(session, |group| self.notifies(group));
+        wait::requester_is_gone(self, session.id());
     }
 
     /// Whether the members of a group are told of changes.

@@ -15,7 +15,7 @@ use crate::lock::lock;
 use crate::options::Options;
 use crate::server;
 use crate::tasks::Tasks;
-use crate::wait::{self, Delays};
+use crate::wait::{self, Delays, Halves};
 
 /// How long a stop waits for tasks that are cut off; they end at once unless the runtime is very busy.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -93,6 +93,7 @@ impl EmbeddedBroker {
             self.broker.store.drop_waiting();
             self.broker.timers.clear();
             self.broker.locks.clear();
+            self.broker.replies.clear();
         }
     }
 
@@ -125,6 +126,7 @@ impl EmbeddedBroker {
         spawner.spawn(wait::run_timers(Arc::clone(&self.broker)));
         spawner.spawn(broker::keep_house(Arc::clone(&self.broker)));
         Delays::resume(&self.broker);
+        Halves::resume(&self.broker);
         *lock(&self.running) = Some(tasks);
     }
 }
@@ -220,6 +222,44 @@ impl Builder {
     #[must_use]
     pub fn max_message_bytes(mut self, bytes: usize) -> Self {
         self.0.max_message_bytes = bytes.min(15 * 1024 * 1024);
+        self
+    }
+
+    /// Refuses transactions; default false. Java: `rejectTransactionMessage`.
+    #[must_use]
+    pub fn reject_transactions(mut self, on: bool) -> Self {
+        self.0.reject_transactions = on;
+        self
+    }
+
+    /// How old a half message has to be before its producer is asked; default 6 s. Java: `transactionTimeOut`.
+    #[must_use]
+    pub fn transaction_timeout(mut self, timeout: Duration) -> Self {
+        self.0.transaction_timeout = timeout;
+        self
+    }
+
+    /// How often producers are asked about their half messages; default 30 s, at least 10 ms. Java:
+    /// `transactionCheckInterval`.
+    #[must_use]
+    pub fn transaction_check_interval(mut self, interval: Duration) -> Self {
+        self.0.transaction_check_interval = interval.max(Duration::from_millis(10));
+        self
+    }
+
+    /// How often a producer is asked about one half message before that is put away into
+    /// `TRANS_CHECK_MAX_TIME_TOPIC`; default 15. Java: `transactionCheckMax`.
+    #[must_use]
+    pub fn transaction_check_max(mut self, times: u32) -> Self {
+        self.0.transaction_check_max = times;
+        self
+    }
+
+    /// Whether replies are stored in the reply topic besides being passed on; default true. Java:
+    /// `storeReplyMessageEnable`.
+    #[must_use]
+    pub fn store_replies(mut self, on: bool) -> Self {
+        self.0.store_replies = on;
         self
     }
 

@@ -13,9 +13,11 @@ mod register;
 mod route;
 mod send;
 mod stats;
+mod transaction;
 
 use rocketmq_client::protocol::RequestCode;
 
+pub(crate) use self::send::answer_reply;
 use crate::server::Routes;
 
 /// What the name server serves.
@@ -40,6 +42,9 @@ pub(crate) fn broker() -> Routes {
         .on_raw(RequestCode::SEND_MESSAGE_V2, send::send)
         .on_raw(RequestCode::SEND_BATCH_MESSAGE, send::send)
         .on_raw(RequestCode::SEND_MESSAGE, send::send)
+        .on_raw(RequestCode::SEND_REPLY_MESSAGE_V2, send::reply)
+        .on_raw(RequestCode::SEND_REPLY_MESSAGE, send::reply)
+        .on_raw(RequestCode::END_TRANSACTION, transaction::end)
         .on(back::consumer_send_back)
         .on_raw(RequestCode::PULL_MESSAGE, pull::pull)
         .on_raw(RequestCode::LITE_PULL_MESSAGE, pull::pull)

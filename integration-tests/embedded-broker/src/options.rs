@@ -1,6 +1,7 @@
 //! What can be set, with its defaults.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 /// The default memory limit for messages, in bytes: 256 MiB.
 pub const DEFAULT_MEMORY_LIMIT: usize = 256 * 1024 * 1024;
@@ -22,6 +23,11 @@ pub(crate) struct Options {
     pub(crate) auto_create_groups: bool,
     pub(crate) memory_limit: usize,
     pub(crate) max_message_bytes: usize,
+    pub(crate) reject_transactions: bool,
+    pub(crate) transaction_timeout: Duration,
+    pub(crate) transaction_check_interval: Duration,
+    pub(crate) transaction_check_max: u32,
+    pub(crate) store_replies: bool,
 }
 
 impl Default for Options {
@@ -37,6 +43,11 @@ impl Default for Options {
             auto_create_groups: true,
             memory_limit: DEFAULT_MEMORY_LIMIT,
             max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
+            reject_transactions: false,
+            transaction_timeout: Duration::from_secs(6),
+            transaction_check_interval: Duration::from_secs(30),
+            transaction_check_max: 15,
+            store_replies: true,
         }
     }
 }

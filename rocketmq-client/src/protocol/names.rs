@@ -21,6 +21,12 @@ pub const AUTO_CREATE_TOPIC: &str = "TBW102";
 pub const SCHEDULE_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
 /// Where messages with a delivery time wait.
 pub const TIMER_TOPIC: &str = "rmq_sys_wheel_timer";
+/// Where half messages wait for the end of their transaction.
+pub const HALF_TOPIC: &str = "RMQ_SYS_TRANS_HALF_TOPIC";
+/// Where brokers note which half messages are done.
+pub const HALF_OP_TOPIC: &str = "RMQ_SYS_TRANS_OP_HALF_TOPIC";
+/// Where half messages go whose producer was asked too often.
+pub const CHECKED_TOO_OFTEN_TOPIC: &str = "TRANS_CHECK_MAX_TIME_TOPIC";
 /// What comes before the group in the name of its retry topic.
 pub const RETRY_PREFIX: &str = "%RETRY%";
 /// What comes before the group in the name of its dead-letter topic.
@@ -34,9 +40,9 @@ pub const DELAY_LEVEL_SECONDS: [u64; 18] = [
 /// Topics that belong to the broker and to which clients may not send.
 const FORBIDDEN: [&str; 6] = [
     SCHEDULE_TOPIC,
-    "RMQ_SYS_TRANS_HALF_TOPIC",
-    "RMQ_SYS_TRANS_OP_HALF_TOPIC",
-    "TRANS_CHECK_MAX_TIME_TOPIC",
+    HALF_TOPIC,
+    HALF_OP_TOPIC,
+    CHECKED_TOO_OFTEN_TOPIC,
     "SELF_TEST_TOPIC",
     "OFFSET_MOVED_EVENT",
 ];
@@ -157,6 +163,12 @@ pub fn retry_topic(group: &str) -> String {
 #[must_use]
 pub fn dlq_topic(group: &str) -> String {
     format!("{DLQ_PREFIX}{group}")
+}
+
+/// The topic to which replies to requests go that were stored in this cluster.
+#[must_use]
+pub fn reply_topic(cluster: &str) -> String {
+    format!("{cluster}_REPLY_TOPIC")
 }
 
 #[cfg(test)]

@@ -70,6 +70,22 @@ pub mod property {
     pub const SHARDING_KEY: &str = "__SHARDINGKEY";
     /// The transaction id on a half message.
     pub const TRANSACTION_ID: &str = "__transactionId__";
+    /// How often the producer of a half message was asked.
+    pub const TRANSACTION_CHECK_TIMES: &str = "TRANSACTION_CHECK_TIMES";
+    /// For how many seconds the producer of a half message does not want to be asked.
+    pub const CHECK_IMMUNITY_TIME_IN_SECONDS: &str = "CHECK_IMMUNITY_TIME_IN_SECONDS";
+    /// The first position of a half message that was stored again because it is not to be asked about yet.
+    pub const TRANSACTION_PREPARED_QUEUE_OFFSET: &str = "TRAN_PREPARED_QUEUE_OFFSET";
+    /// What joins a reply to its request.
+    pub const CORRELATION_ID: &str = "CORRELATION_ID";
+    /// The client that waits for the reply.
+    pub const REPLY_TO_CLIENT: &str = "REPLY_TO_CLIENT";
+    /// How long the requester waits for the reply, in milliseconds.
+    pub const TTL: &str = "TTL";
+    /// When the broker passed a reply on: milliseconds since 1970.
+    pub const PUSH_REPLY_TIME: &str = "PUSH_REPLY_TIME";
+    /// When a reply reached the requester: milliseconds since 1970.
+    pub const ARRIVE_TIME: &str = "ARRIVE_TIME";
 
     /// Names that users cannot set as properties of their own, as in `MessageConst.STRING_HASH_SET`.
     pub const RESERVED: &[&str] = &[

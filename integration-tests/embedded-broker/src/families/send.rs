@@ -5,22 +5,26 @@
 mod batch;
 mod header;
 mod properties;
+mod reply;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use rocketmq_client::protocol::bodies::TopicFilterType;
-use rocketmq_client::protocol::names::{self, RETRY_PREFIX};
+use rocketmq_client::protocol::names::{self, HALF_TOPIC, RETRY_PREFIX};
 use rocketmq_client::protocol::{
     Frame, Properties, Record, ResponseCode, SysFlag, Text, java_hash, property,
 };
 
 use self::header::{SendAnswer, SendHeader};
 use self::properties::SentProperties;
+pub(crate) use self::reply::answer as answer_reply;
+pub(super) use self::reply::reply;
 use crate::broker::Broker;
 use crate::server::{Context, Refusal, Reply, unreadable};
 use crate::state::{CreateTopicError, Topic};
+use crate::wait::Halves;
 
 /// The longest topic name of a batch, and the longest property string, in bytes.
 const MAX_BATCH_TOPIC_BYTES: usize = 127;
@@ -62,7 +66,8 @@ fn store<'a>(context: Context<'_>, sent: SendHeader<'a>, body: Bytes) -> Result<
         queue_id = 0;
         properties.is_dead();
     }
-    if properties.is_transaction && !(sent.reconsume_times > 0 && properties.delay_level > 0) {
+    let is_half = properties.is_transaction && !(sent.reconsume_times > 0 && properties.delay_level > 0);
+    if is_half && broker.options.reject_transactions {
         let remark = format!(
             "the broker[{}] sending transaction message is forbidden",
             broker.address.ip()
@@ -85,12 +90,25 @@ fn store<'a>(context: Context<'_>, sent: SendHeader<'a>, body: Bytes) -> Result<
         None => Cow::Owned(broker.unique_ids.next()),
     };
     let delay_level = usize::try_from(properties.delay_level).unwrap_or(0);
-    let destination = (delay_level > 0).then_some((&*topic.name, queue_id));
+    let destination = match (delay_level > 0, is_half) {
+        // A delayed half message is lost when it is due, here as on a real broker.
+        (true, true) => Some((HALF_TOPIC, 0)),
+        (false, false) => None,
+        _ => Some((&*topic.name, queue_id)),
+    };
     let tag_code = properties.tags.map_or(0, |tag| i64::from(java_hash(tag)));
-    let text = properties.stored(&unique_key, &broker.options.cluster_name, destination);
+    let mut text = properties.stored(&unique_key, &broker.options.cluster_name, destination);
+    if is_half {
+        properties::push(&mut text, property::TRANSACTION_ID, &unique_key);
+    }
     check_properties(broker, &text)?;
-    let record = record_of(context, sent, &topic, queue_id, body, text.into());
-    let appended = if delay_level > 0 {
+    let mut record = record_of(context, sent, &topic, queue_id, body, text.into());
+    if is_half {
+        record.sys_flag = record.sys_flag.with(SysFlag::TRANSACTION_MASK, false);
+    }
+    let appended = if is_half && delay_level == 0 {
+        Halves::put(broker, record)
+    } else if delay_level > 0 {
         broker.append_delayed(delay_level, record)
     } else {
         broker.append_tagged(&topic, record, tag_code)

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use rocketmq_client::protocol::frame::{Head, next_frame};
 use rocketmq_client::protocol::requests::NotifyConsumerIdsChanged;
 use rocketmq_client::protocol::{Fields, HeaderFormat, Request};
@@ -22,7 +22,7 @@ use super::{Reply, Routes};
 use crate::broker::Broker;
 use crate::families;
 use crate::lock::lock;
-use crate::wait::HeldPull;
+use crate::wait::{self, HeldPull};
 
 /// How much is read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -32,6 +32,9 @@ const WRITE_BYTES: usize = 256 * 1024;
 const KEEP_BYTES: usize = 1024 * 1024;
 /// How many pulls one connection may hold; a client has one for each queue it consumes.
 const MAX_HELD: usize = 16 * 1024;
+/// How many frames of others, and bytes of them, may wait to be written to one connection; one is always let in.
+const MAX_FRAMES: usize = 1024;
+const MAX_FRAME_BYTES: usize = 32 * 1024 * 1024;
 /// How many connections there may be.
 const MAX_SESSIONS: usize = 4096;
 /// A connection without a sign of life for this long is closed. Java: `channelExpiredTimeout`, idle 120 s.
@@ -55,6 +58,20 @@ pub(crate) struct Session {
 struct Notes {
     resumed: VecDeque<HeldPull>,
     changed_groups: BTreeSet<Arc<str>>,
+    frames: VecDeque<Bytes>,
+    frame_bytes: usize,
+}
+
+impl Notes {
+    fn has_room(&self) -> bool {
+        self.frames.len() < MAX_FRAMES && self.frame_bytes < MAX_FRAME_BYTES
+    }
+
+    fn take_frame(&mut self) -> Option<Bytes> {
+        let frame = self.frames.pop_front()?;
+        self.frame_bytes -= frame.len();
+        Some(frame)
+    }
 }
 
 impl Session {
@@ -91,6 +108,30 @@ impl Session {
             lock(&self.notes).changed_groups.insert(Arc::clone(group));
             self.noted.notify_one();
         }
+    }
+
+    /// A number for a request of the broker to this client.
+    pub(crate) fn next_opaque(&self) -> i32 {
+        self.next_opaque.fetch_add(1, Ordering::Relaxed) as i32
+    }
+
+    /// Lets the connection write a frame that was made elsewhere: a request of the broker, or a late answer. False if
+    /// the connection is closed or has too many of them already.
+    pub(crate) fn push(&self, frame: Bytes) -> bool {
+        let pushed = {
+            let mut notes = lock(&self.notes);
+            // Under the lock: closing empties the notes under it.
+            let room = notes.has_room() && !self.closed.load(Ordering::Acquire);
+            if room {
+                notes.frame_bytes += frame.len();
+                notes.frames.push_back(frame);
+            }
+            room
+        };
+        if pushed {
+            self.noted.notify_one();
+        }
+        pushed
     }
 
     fn close(&self) {
@@ -212,8 +253,9 @@ impl Connection<'_> {
                     return Err(io::Error::new(io::ErrorKind::InvalidData, error));
                 }
             };
-            // The broker asks its clients nothing that they answer.
-            if !frame.is_response() {
+            if frame.is_response() {
+                wait::answered(self.broker, self.session, &frame);
+            } else {
                 self.routes
                     .dispatch(self.broker, self.session, frame, format, &mut self.output);
             }
@@ -233,6 +275,14 @@ impl Connection<'_> {
             self.notify_group_changed(&group);
         }
         loop {
+            let frame = lock(&self.session.notes).take_frame();
+            let Some(frame) = frame else { break };
+            self.output.extend_from_slice(&frame);
+            if self.output.len() >= WRITE_BYTES {
+                self.flush().await?;
+            }
+        }
+        loop {
             let resumed = lock(&self.session.notes).resumed.pop_front();
             let Some(held) = resumed else { break };
             let reply = Reply::new(held.head, &mut self.output);
@@ -248,7 +298,7 @@ impl Connection<'_> {
         let request = NotifyConsumerIdsChanged {
             consumer_group: group.to_owned(),
         };
-        let opaque = self.session.next_opaque.fetch_add(1, Ordering::Relaxed) as i32;
+        let opaque = self.session.next_opaque();
         let head = Head::request(NotifyConsumerIdsChanged::CODE.0, opaque, true);
         if let Err(error) = head.encode(HeaderFormat::Json, &request, &Fields::new(), 0, &mut self.output) {
             tracing::error!(%error, group, "a notification cannot be encoded");

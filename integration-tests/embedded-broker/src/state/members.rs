@@ -42,6 +42,8 @@ pub(crate) struct Members(Mutex<Tables>);
 struct Tables {
     consumers: BTreeMap<Arc<str>, ConsumerGroup>,
     producers: BTreeMap<String, BTreeMap<u64, Member>>,
+    /// Counts the questions to producers: their members take turns.
+    turn: usize,
 }
 
 #[derive(Debug, Default)]
@@ -188,6 +190,26 @@ impl Members {
                 .map(|(topic, subscription)| (topic.clone(), SubscriptionData::clone(subscription)))
                 .collect(),
         })
+    }
+
+    /// A connection of a producer group, each in turn. Java: `ProducerManager#getAvailableChannel`.
+    pub(crate) fn any_producer(&self, group: &str) -> Option<Arc<Session>> {
+        let mut tables = lock(&self.0);
+        tables.turn = tables.turn.wrapping_add(1);
+        let turn = tables.turn;
+        let members = tables.producers.get(group)?;
+        let member = members.values().nth(turn.checked_rem(members.len())?)?;
+        Some(Arc::clone(&member.session))
+    }
+
+    /// The newest connection of a client that has a producer: replies go there. Java: `ProducerManager#findChannel`.
+    pub(crate) fn producer_of(&self, client_id: &str) -> Option<Arc<Session>> {
+        let tables = lock(&self.0);
+        let members = tables.producers.values().flatten();
+        members
+            .filter(|(_, member)| member.client_id == client_id)
+            .max_by_key(|(session, _)| **session)
+            .map(|(_, member)| Arc::clone(&member.session))
     }
 
     pub(crate) fn producer_connection(&self, group: &str) -> Option<ProducerConnection> {

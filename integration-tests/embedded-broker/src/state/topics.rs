@@ -7,7 +7,9 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rocketmq_client::protocol::Text;
 use rocketmq_client::protocol::bodies::{DataVersion, TopicConfig, permission};
-use rocketmq_client::protocol::names::{AUTO_CREATE_TOPIC, DELAY_LEVEL_SECONDS, SCHEDULE_TOPIC};
+use rocketmq_client::protocol::names::{
+    AUTO_CREATE_TOPIC, DELAY_LEVEL_SECONDS, HALF_OP_TOPIC, HALF_TOPIC, SCHEDULE_TOPIC, reply_topic,
+};
 
 use crate::options::Options;
 
@@ -60,7 +62,7 @@ impl Topics {
     pub(crate) fn new(options: &Options, now: i64) -> Self {
         let inherited = READ_WRITE | permission::INHERIT;
         let levels = i32::try_from(DELAY_LEVEL_SECONDS.len()).unwrap_or(18);
-        let reply_topic = format!("{}_REPLY_TOPIC", options.cluster_name);
+        let reply_topic = reply_topic(&options.cluster_name);
         let system = [
             ("SELF_TEST_TOPIC", 1, READ_WRITE),
             ("BenchmarkTest", 1024, READ_WRITE),
@@ -69,6 +71,8 @@ impl Topics {
             ("OFFSET_MOVED_EVENT", 1, READ_WRITE),
             (SCHEDULE_TOPIC, levels, READ_WRITE),
             (&reply_topic, 1, READ_WRITE),
+            (HALF_TOPIC, 1, READ_WRITE),
+            (HALF_OP_TOPIC, 1, READ_WRITE),
         ];
         let template =
             options

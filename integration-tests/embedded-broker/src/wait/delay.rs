@@ -7,7 +7,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use rocketmq_client::protocol::names::{DELAY_LEVEL_SECONDS, SCHEDULE_TOPIC};
+use rocketmq_client::protocol::names::{DELAY_LEVEL_SECONDS, HALF_TOPIC, SCHEDULE_TOPIC};
 use rocketmq_client::protocol::{Record, property};
 
 use super::timer::Event;
@@ -110,7 +110,9 @@ fn deliver(broker: &Broker, stored: &Stored) {
         .properties
         .get(property::REAL_QUEUE_ID)
         .and_then(|id| id.parse().ok());
+    let topic = topic.filter(|topic| *topic.name != *HALF_TOPIC);
     let (Some(topic), Some(queue_id)) = (topic, queue_id) else {
+        // Half messages cannot be delayed: a real broker drops them too when they are due.
         tracing::warn!(properties = ?record.properties, "the topic of a delayed message is gone, it is dropped");
         return;
     };

@@ -11,6 +11,8 @@ mod offsets;
 mod produce_and_consume;
 mod pulls;
 mod registration;
+mod replies;
 mod retries;
 mod sends;
 mod strangers;
+mod transactions;

@@ -15,6 +15,7 @@ async fn each_send_that_is_not_right_gets_the_code_of_a_real_broker() {
     let broker = EmbeddedBroker::builder()
         .auto_create_groups(false)
         .max_message_bytes(1000)
+        .reject_transactions(true)
         .start()
         .await
         .unwrap();

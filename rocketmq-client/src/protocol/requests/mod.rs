@@ -5,18 +5,22 @@ mod client;
 mod offset;
 mod pull;
 mod query;
+mod reply;
 mod route;
 mod send;
 mod server;
+mod transaction;
 
 pub use admin::*;
 pub use client::*;
 pub use offset::*;
 pub use pull::*;
 pub use query::*;
+pub use reply::*;
 pub use route::*;
 pub use send::*;
 pub use server::*;
+pub use transaction::*;
 
 use super::RequestMeta;
 
@@ -28,9 +32,11 @@ pub const REQUESTS: &[&[RequestMeta]] = &[
     offset::TABLE,
     pull::TABLE,
     query::TABLE,
+    reply::TABLE,
     route::TABLE,
     send::TABLE,
     server::TABLE,
+    transaction::TABLE,
 ];
 
 #[cfg(test)]

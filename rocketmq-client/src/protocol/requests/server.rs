@@ -14,7 +14,10 @@ requests! {
     }
 
     /// Asks how a transaction ended. One-way; the answer is a request of its own. Body: the half message.
+    /// The half message is stored anew for each check: only the two positions here are the ones to answer with.
     pub struct CheckTransactionState = CHECK_TRANSACTION_STATE, body => Never {
+        /// The topic of half messages; brokers before 5.x leave it out.
+        pub topic: Option<String>,
         /// The position of the half message in its queue.
         pub tran_state_table_offset: i64,
         /// The position of the half message in the broker's log.
@@ -25,6 +28,9 @@ requests! {
         pub transaction_id: Option<String>,
         /// The broker's id of the half message.
         pub offset_msg_id: Option<String>,
+        /// The name of the broker; brokers before 5.x leave it out.
+        #[serde(rename = "bname")]
+        pub broker_name: Option<String>,
     }
 
     /// Moves a group to other offsets. One-way. Body: [`OffsetTable`](crate::protocol::bodies::OffsetTable).
@@ -78,9 +84,29 @@ requests! {
         pub producer_group: String,
         /// The reply topic.
         pub topic: String,
+        /// The replier's template topic.
+        pub default_topic: String,
+        /// How many queues the replier asks for.
+        pub default_topic_queue_nums: i32,
+        /// The queue that the replier asked for.
+        pub queue_id: i32,
         /// See [`SysFlag`](crate::protocol::SysFlag).
         pub sys_flag: i32,
+        /// When the reply was made: milliseconds since 1970.
+        pub born_timestamp: i64,
+        /// The user's flag.
+        pub flag: i32,
         /// The property string; holds the correlation id.
         pub properties: Option<String>,
+        /// Not used for replies.
+        pub reconsume_times: Option<i32>,
+        /// Whether the replier is a unit's.
+        pub unit_mode: Option<bool>,
+        /// The replier's address as the broker saw it.
+        pub born_host: String,
+        /// The broker's address.
+        pub store_host: String,
+        /// When the broker got the reply: milliseconds since 1970.
+        pub store_timestamp: i64,
     }
 }

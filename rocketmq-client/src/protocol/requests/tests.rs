@@ -123,7 +123,7 @@ proptest! {
 }
 
 /// Every field name that any request must have.
-const NEEDED_FIELDS: [&str; 49] = [
+const NEEDED_FIELDS: &[&str] = &[
     "a",
     "b",
     "c",
@@ -173,4 +173,9 @@ const NEEDED_FIELDS: [&str; 49] = [
     "isForce",
     "clientId",
     "recallHandle",
+    "commitOrRollback",
+    "msgId",
+    "bornHost",
+    "storeHost",
+    "storeTimestamp",
 ];

@@ -10,6 +10,7 @@ use super::REGION;
 /// What the broker looks at of a send, in the long form and in the one of single letters.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SendHeader<'a> {
+    pub(super) producer_group: &'a str,
     pub(super) topic: &'a str,
     pub(super) default_topic: &'a str,
     pub(super) default_topic_queue_nums: i32,
@@ -53,7 +54,10 @@ impl<'a> SendHeader<'a> {
                     header.queue_id = number(name, value)?;
                     4
                 }
-                "a" | "producerGroup" => 0,
+                "a" | "producerGroup" => {
+                    header.producer_group = value;
+                    0
+                }
                 "c" | "defaultTopic" => {
                     header.default_topic = value;
                     2

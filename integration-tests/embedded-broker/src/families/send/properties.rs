@@ -113,7 +113,7 @@ fn pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
         .filter(|(name, value)| !name.is_empty() && !value.is_empty())
 }
 
-fn push(out: &mut String, name: &str, value: &str) {
+pub(super) fn push(out: &mut String, name: &str, value: &str) {
     out.push_str(name);
     out.push(NAME_END);
     out.push_str(value);
