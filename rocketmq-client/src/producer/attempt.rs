@@ -11,11 +11,9 @@ use super::Core;
 use super::prepare::Prepared;
 use super::receipt::SendReceipt;
 use super::select::Target;
-use crate::cluster::outbound_parts;
 use crate::error::{Error, Persisted, Result};
 use crate::protocol::Fields;
 use crate::protocol::bodies::MessageQueue;
-use crate::protocol::requests::SendMessageV2;
 use crate::transport::{Connection, InFlight, Outbound, Started};
 
 /// One send from its first attempt to its last.
@@ -137,7 +135,7 @@ impl Job {
             let header = self
                 .prepared
                 .header(&core, &attempt.queue.broker_name, attempt.queue.queue_id);
-            let outbound = outbound_parts::<SendMessageV2, _>(&header, &extra, self.prepared.body.clone());
+            let outbound = self.prepared.outbound(&header, &extra);
             let answer = core
                 .cluster
                 .remoting()
@@ -183,11 +181,7 @@ impl Job {
         let header = self
             .prepared
             .header(&self.core, &queue.broker_name, queue.queue_id);
-        run(&outbound_parts::<SendMessageV2, _>(
-            &header,
-            extra,
-            self.prepared.body.clone(),
-        ))
+        run(&self.prepared.outbound(&header, extra))
     }
 
     /// Puts the message into the buffer of a connection and asks for no answer. Its room is given back when the frame
@@ -203,7 +197,7 @@ impl Job {
         let queue = &attempt.queue;
         let header = self.prepared.header(&core, &queue.broker_name, queue.queue_id);
         let extra = Fields::new();
-        let outbound = outbound_parts::<SendMessageV2, _>(&header, &extra, self.prepared.body.clone());
+        let outbound = self.prepared.outbound(&header, &extra);
         let sent = core
             .cluster
             .remoting()

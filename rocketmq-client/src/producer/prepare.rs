@@ -9,10 +9,13 @@ use flate2::write::ZlibEncoder;
 use serde::Serialize;
 
 use super::Core;
+use crate::cluster::outbound_parts;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::protocol::names::{AUTO_CREATE_TOPIC, Namespace, RETRY_PREFIX};
-use crate::protocol::{MAX_PROPERTIES_BYTES, PropertiesBuf, SysFlag, java_hash, property};
+use crate::protocol::requests::{SendMessageV2, SendReplyMessageV2};
+use crate::protocol::{Fields, MAX_PROPERTIES_BYTES, PropertiesBuf, SysFlag, java_hash, property};
+use crate::transport::Outbound;
 
 /// The bits of a body compressed with zlib, as clients write them from 4.9.4 on.
 const ZLIB: i32 = SysFlag::COMPRESSED | 3 << 8;
@@ -27,12 +30,21 @@ pub(super) struct Prepared {
     pub(super) message_id: String,
     /// Java's hash of the key that orders messages, if there is one.
     pub(super) sharding_hash: Option<i32>,
+    kind: Kind,
     properties: String,
     sys_flag: i32,
     flag: i32,
     born_timestamp: i64,
     reconsume_times: Option<i32>,
     max_reconsume_times: Option<i32>,
+}
+
+/// Which request carries the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Message,
+    /// The broker passes it on to the client that waits for it.
+    Reply,
 }
 
 /// The header of [`SendMessageV2`](crate::protocol::requests::SendMessageV2), borrowed: nothing is copied but into
@@ -83,8 +95,15 @@ impl Prepared {
             flag,
             ..
         } = message;
+        let kind = match properties.get(property::MESSAGE_TYPE) {
+            Some("reply") => Kind::Reply,
+            _ => Kind::Message,
+        };
         let mut wire_topic = None;
-        if let Some(namespace) = core.cluster.namespace() {
+        // The reply topic is the cluster's own; there is one for all namespaces.
+        if kind == Kind::Message
+            && let Some(namespace) = core.cluster.namespace()
+        {
             wire_topic = Some(put_in_namespace(namespace, &mut topic, &mut properties)?);
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -106,6 +125,7 @@ impl Prepared {
             max_reconsume_times = number(property::MAX_RECONSUME_TIMES);
         }
         let sharding_hash = properties.get(property::SHARDING_KEY).map(java_hash);
+        let is_half = properties.get(property::TRANSACTION_PREPARED) == Some("true");
         let properties = properties.into_string();
         if properties.len() > MAX_PROPERTIES_BYTES {
             return Err(Error::new(
@@ -127,6 +147,7 @@ impl Prepared {
             body,
             message_id,
             sharding_hash,
+            kind,
             properties,
             sys_flag,
             flag,
@@ -134,6 +155,19 @@ impl Prepared {
             reconsume_times,
             max_reconsume_times,
         })
+    }
+
+    /// The request with this header.
+    pub(super) fn outbound<'a>(
+        &self,
+        header: &'a SendHeader<'a>,
+        extra: &'a Fields,
+    ) -> Outbound<'a, SendHeader<'a>> {
+        let body = self.body.clone();
+        match self.kind {
+            Kind::Message => outbound_parts::<SendMessageV2, _>(header, extra, body),
+            Kind::Reply => outbound_parts::<SendReplyMessageV2, _>(header, extra, body),
+        }
     }
 
     pub(super) fn header<'a>(
