@@ -10,11 +10,12 @@ use tower::layer::Layer;
 use tower::{BoxError, Service};
 use tracing::{info, warn};
 
+use super::discovery::Discovery;
 use super::heartbeat::Members;
 use super::inbound::ClusterInbound;
 use super::name_server::NameServers;
 use super::route::Routes;
-use super::{Cluster, identity};
+use super::{Cluster, identity, naming};
 use crate::auth::{CredentialsProvider, Rotation};
 use crate::error::{Error, Result};
 use crate::protocol::names::Namespace;
@@ -54,6 +55,8 @@ impl Client {
     pub fn builder(name_servers: impl Into<String>) -> ClientBuilder {
         ClientBuilder {
             name_servers: name_servers.into(),
+            #[cfg(feature = "endpoint")]
+            endpoint: None,
             options: Options::default(),
             namespace: None,
             transport: TransportOptions::default(),
@@ -168,12 +171,16 @@ impl Drop for ClientHandle {
 pub(crate) struct Options {
     pub(crate) instance_name: Option<String>,
     pub(crate) namespace: Option<Namespace>,
+    pub(crate) namespace_v2: Option<String>,
+    /// Its name, and whether brokers of other zones are left out.
+    pub(crate) zone: Option<(String, bool)>,
     pub(crate) unit_name: Option<String>,
     pub(crate) unit_mode: bool,
     pub(crate) vip_channel: bool,
     pub(crate) request_timeout: Duration,
     pub(crate) heartbeat_interval: Duration,
     pub(crate) route_refresh_interval: Duration,
+    pub(crate) name_server_refresh_interval: Duration,
     pub(crate) shutdown_grace: Duration,
 }
 
@@ -182,12 +189,15 @@ impl Default for Options {
         Self {
             instance_name: None,
             namespace: None,
+            namespace_v2: None,
+            zone: None,
             unit_name: None,
             unit_mode: false,
             vip_channel: false,
             request_timeout: Duration::from_secs(3),
             heartbeat_interval: Duration::from_secs(30),
             route_refresh_interval: Duration::from_secs(30),
+            name_server_refresh_interval: Duration::from_secs(120),
             shutdown_grace: Duration::from_secs(10),
         }
     }
@@ -196,7 +206,9 @@ impl Default for Options {
 /// Options of a [`Client`].
 #[must_use = "a builder does nothing until `connect` is awaited"]
 pub struct ClientBuilder {
-    name_servers: String,
+    pub(super) name_servers: String,
+    #[cfg(feature = "endpoint")]
+    pub(super) endpoint: Option<String>,
     pub(super) options: Options,
     pub(super) namespace: Option<String>,
     transport: TransportOptions,
@@ -293,7 +305,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Connects: reaches one name server and starts the background work. Brokers are connected when they are needed.
+    /// Connects: learns the name servers, reaches one of them and starts the background work. Brokers are connected when
+    /// they are needed.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) with all options that cannot be used,
@@ -304,9 +317,12 @@ impl ClientBuilder {
         self.options.namespace = match &self.namespace {
             // Checked just now.
             Some(name) => Namespace::new(name).ok(),
-            None => Namespace::of_instance(&self.name_servers),
+            None => self
+                .name_servers
+                .split([';', ','])
+                .find_map(|address| Namespace::of_instance(address.trim())),
         };
-        let name_servers = NameServers::parse(&self.name_servers)?;
+        let discovery = Discovery::new(&self)?;
         let runtime = Handle::try_current().map_err(|error| {
             Error::config("a client needs a tokio runtime; call connect inside one").caused_by(error)
         })?;
@@ -317,9 +333,11 @@ impl ClientBuilder {
         if let Some(rotation) = &rotation {
             self.transport.signer = Some(Arc::clone(rotation.signer()) as Arc<dyn Sign>);
         }
+        let name_servers = NameServers::new(discovery.first().await?);
         let tasks = Tasks::new(runtime);
         let inbound = Arc::new(ClusterInbound::default());
         let connect_timeout = self.transport.connect_timeout;
+        self.transport.common_fields = naming::common_fields(&self.options);
         let pool = Pool::new(
             self.transport,
             Arc::clone(&inbound) as Arc<dyn Inbound>,
@@ -327,7 +345,7 @@ impl ClientBuilder {
         );
         let remoting = Remoting::new(pool, self.layers);
         name_servers.reach(remoting.pool(), connect_timeout).await?;
-        let address = identity::local_address(name_servers.current()).await;
+        let address = identity::local_address(&name_servers.current()).await;
         let cluster = Arc::new(Cluster {
             client_id: identity::client_id(
                 address,
@@ -352,6 +370,9 @@ impl ClientBuilder {
         if let Some(rotation) = rotation {
             cluster.tasks.spawn("credentials", |stop| rotation.run(stop));
         }
+        cluster.tasks.spawn("name-servers", |stop| {
+            Arc::clone(&cluster).refresh_name_servers(discovery, stop)
+        });
         info!(client_id = cluster.client_id, "connected to a cluster");
         Ok(Client(Arc::new(ClientHandle {
             cluster,
@@ -367,6 +388,10 @@ impl ClientBuilder {
             ("request_timeout", options.request_timeout),
             ("heartbeat_interval", options.heartbeat_interval),
             ("route_refresh_interval", options.route_refresh_interval),
+            (
+                "name_server_refresh_interval",
+                options.name_server_refresh_interval,
+            ),
         ] {
             if value.is_zero() {
                 wrong.push(format!("{name} must be longer than nothing"));
@@ -378,6 +403,8 @@ impl ClientBuilder {
         for (name, value) in [
             ("instance_name", &options.instance_name),
             ("unit_name", &options.unit_name),
+            ("namespace_v2", &options.namespace_v2),
+            ("zone", &options.zone.as_ref().map(|(name, _)| name.clone())),
         ] {
             if value.as_deref().is_some_and(|value| value.trim().is_empty()) {
                 wrong.push(format!("{name} must not be blank"));

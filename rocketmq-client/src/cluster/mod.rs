@@ -3,6 +3,7 @@
 //! A [`Cluster`] is what producers and consumers share. It is found through [`Client`], the handle that users hold.
 
 mod client;
+mod discovery;
 mod heartbeat;
 mod identity;
 mod inbound;

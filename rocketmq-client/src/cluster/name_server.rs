@@ -1,7 +1,7 @@
 //! Several name servers as one: any of them will do, so one that answers is kept and a failure moves on to the next.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,57 +10,79 @@ use tracing::warn;
 use super::{outbound, read_response};
 use crate::error::{Error, ErrorKind, Persisted, Result};
 use crate::protocol::{Fields, Request, ResponseCode};
+use crate::sync::{read, write};
 use crate::transport::{Pool, Remoting, random};
 
 /// For how long a name server that failed comes last.
 const AVOIDED: Duration = Duration::from_secs(10);
 
+/// The name servers of one client. Their list may change while it runs.
 #[derive(Debug)]
 pub(super) struct NameServers {
-    addresses: Vec<Arc<str>>,
+    /// Never empty.
+    addresses: RwLock<Arc<[Arc<str>]>>,
     /// Counts up; its remainder is the one in use.
     current: AtomicUsize,
 }
 
+/// The addresses of a list like `a:9876;b:9876`; commas will do too.
+///
+/// # Errors
+/// [`ErrorKind::Config`] if something in it is no address, or if there is none.
+pub(super) fn parse_list(list: &str) -> Result<Vec<Arc<str>>> {
+    let mut addresses: Vec<Arc<str>> = Vec::new();
+    for part in list.split([';', ',']) {
+        let address = part.trim();
+        let address = address.strip_prefix("http://").unwrap_or(address);
+        if address.is_empty() {
+            continue;
+        }
+        check_address(address)?;
+        if !addresses.iter().any(|known| &**known == address) {
+            addresses.push(address.into());
+        }
+    }
+    if addresses.is_empty() {
+        return Err(Error::config(
+            "no name server is given; name at least one as host:port, several separated by ';'",
+        ));
+    }
+    Ok(addresses)
+}
+
 impl NameServers {
-    /// The name servers of a list like `a:9876;b:9876`; commas will do too.
-    pub(super) fn parse(list: &str) -> Result<Self> {
-        let mut addresses: Vec<Arc<str>> = Vec::new();
-        for part in list.split([';', ',']) {
-            let address = part.trim();
-            let address = address.strip_prefix("http://").unwrap_or(address);
-            if address.is_empty() {
-                continue;
-            }
-            check_address(address)?;
-            if !addresses.iter().any(|known| &**known == address) {
-                addresses.push(address.into());
-            }
-        }
-        if addresses.is_empty() {
-            return Err(Error::config(
-                "no name server is given; name at least one as host:port, several separated by ';'",
-            ));
-        }
-        Ok(Self {
-            addresses,
+    /// These name servers, at least one.
+    pub(super) fn new(addresses: Vec<Arc<str>>) -> Self {
+        Self {
+            addresses: RwLock::new(addresses.into()),
             // Clients of one list do not all start with the same server.
             current: AtomicUsize::new(usize::from(random() as u16)),
-        })
+        }
+    }
+
+    /// All of them.
+    pub(super) fn addresses(&self) -> Arc<[Arc<str>]> {
+        Arc::clone(&read(&self.addresses))
+    }
+
+    /// Replaces the list by another one that is not empty. Gives whether that changed anything but the order.
+    pub(super) fn replace(&self, addresses: Vec<Arc<str>>) -> bool {
+        let mut known = write(&self.addresses);
+        let same = known.len() == addresses.len() && addresses.iter().all(|address| known.contains(address));
+        if same || addresses.is_empty() {
+            return false;
+        }
+        *known = addresses.into();
+        true
     }
 
     /// The one in use.
-    pub(super) fn current(&self) -> &Arc<str> {
-        self.at(self.current.load(Ordering::Relaxed))
-    }
-
-    fn at(&self, index: usize) -> &Arc<str> {
-        // Never empty, see `parse`.
-        &self.addresses[index % self.addresses.len()]
+    pub(super) fn current(&self) -> Arc<str> {
+        at(&self.addresses(), self.current.load(Ordering::Relaxed))
     }
 
     pub(super) fn contains(&self, address: &str) -> bool {
-        self.addresses.iter().any(|known| &**known == address)
+        read(&self.addresses).iter().any(|known| &**known == address)
     }
 
     /// Connects to one of them, so that a wrong address is noticed at the start.
@@ -68,11 +90,12 @@ impl NameServers {
     /// # Errors
     /// [`ErrorKind::NameServer`] if none can be reached, each within `timeout`.
     pub(super) async fn reach(&self, pool: &Arc<Pool>, timeout: Duration) -> Result<()> {
+        let addresses = self.addresses();
         let start = self.current.load(Ordering::Relaxed);
         let mut last = None;
-        for index in start..start + self.addresses.len() {
-            let address = self.at(index);
-            match pool.connection(address, Instant::now() + timeout).await {
+        for index in start..start + addresses.len() {
+            let address = at(&addresses, index);
+            match pool.connection(&address, Instant::now() + timeout).await {
                 Ok(_) => {
                     self.keep(start, index);
                     return Ok(());
@@ -83,7 +106,7 @@ impl NameServers {
                 }
             }
         }
-        Err(self.none_answered(last))
+        Err(none_answered(&addresses, last))
     }
 
     /// Asks one after the other until one answers, all within the timeout.
@@ -97,25 +120,26 @@ impl NameServers {
         timeout: Duration,
     ) -> Result<R::Response> {
         let deadline = Instant::now() + timeout;
+        let addresses = self.addresses();
         let start = self.current.load(Ordering::Relaxed);
-        let count = self.addresses.len();
+        let count = addresses.len();
         let mut order: Vec<usize> = (start..start + count).collect();
-        order.sort_by_key(|&index| remoting.pool().is_suspect(self.at(index)));
+        order.sort_by_key(|&index| remoting.pool().is_suspect(&at(&addresses, index)));
         let mut last = None;
         for (tried, index) in order.into_iter().enumerate() {
-            let address = self.at(index);
+            let address = at(&addresses, index);
             let now = Instant::now();
             // Each gets its share of what is left, so a frozen one leaves time for the others.
             let share = deadline.saturating_duration_since(now) / u32::try_from(count - tried).unwrap_or(1);
             let extra = Fields::new();
             let answer = remoting
-                .request(address, &outbound(request, &extra), now + share)
+                .request(&address, &outbound(request, &extra), now + share)
                 .await
-                .and_then(|frame| read_response::<R>(address, frame));
+                .and_then(|frame| read_response::<R>(&address, frame));
             match answer {
                 Ok(response) => {
                     self.keep(start, index);
-                    remoting.pool().trust(address);
+                    remoting.pool().trust(&address);
                     return Ok(response);
                 }
                 Err(error) if is_answer(&error) => {
@@ -124,12 +148,12 @@ impl NameServers {
                 }
                 Err(error) => {
                     warn!(%address, %error, "a name server failed");
-                    remoting.pool().suspect(address, AVOIDED);
+                    remoting.pool().suspect(&address, AVOIDED);
                     last = Some(error);
                 }
             }
         }
-        Err(self.none_answered(last))
+        Err(none_answered(&addresses, last))
     }
 
     /// Stays with the server that answered, unless another call has moved on meanwhile.
@@ -141,20 +165,24 @@ impl NameServers {
                 .compare_exchange(start, index, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
+}
 
-    fn none_answered(&self, last: Option<Error>) -> Error {
-        let text = match &last {
-            Some(error) => format!(
-                "no name server of [{}] answered; the last one: {error}",
-                self.addresses.join("; ")
-            ),
-            None => format!("no name server of [{}] answered", self.addresses.join("; ")),
-        };
-        let error = Error::new(ErrorKind::NameServer, text);
-        match last {
-            Some(last) => error.caused_by(last.with_persisted(Persisted::No)),
-            None => error,
-        }
+/// The list is never empty; an index is a count whose remainder is meant.
+fn at(addresses: &[Arc<str>], index: usize) -> Arc<str> {
+    let place = index % addresses.len().max(1);
+    addresses.get(place).map_or_else(|| "".into(), Arc::clone)
+}
+
+fn none_answered(addresses: &[Arc<str>], last: Option<Error>) -> Error {
+    let list = addresses.join("; ");
+    let text = match &last {
+        Some(error) => format!("no name server of [{list}] answered; the last one: {error}"),
+        None => format!("no name server of [{list}] answered"),
+    };
+    let error = Error::new(ErrorKind::NameServer, text);
+    match last {
+        Some(last) => error.caused_by(last.with_persisted(Persisted::No)),
+        None => error,
     }
 }
 

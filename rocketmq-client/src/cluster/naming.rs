@@ -6,7 +6,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{ClientBuilder, Cluster};
+use super::{ClientBuilder, Cluster, Options};
+use crate::protocol::Fields;
 use crate::protocol::names::{self, NameError, Namespace};
 
 impl Cluster {
@@ -101,7 +102,7 @@ impl ClientBuilder {
     }
 
     /// The unit this client belongs to: a part of a deployment with a name. It is the end of the client's identity
-    /// and, when they are asked of an HTTP address, part of the address that name servers are asked of. Default none. Java:
+    /// and, with `endpoint`, part of the address that name servers are asked of. Default none. Java:
     /// `setUnitName`.
     pub fn unit_name(mut self, name: impl Into<String>) -> Self {
         self.options.unit_name = Some(name.into());
@@ -115,6 +116,23 @@ impl ClientBuilder {
         self
     }
 
+    /// Says with every request which namespace the client is in, for servers that keep namespaces apart themselves:
+    /// proxies and clouds; names stay as they are, and brokers of Apache RocketMQ take no notice. Default none. Java
+    /// 5.x: `setNamespaceV2`.
+    pub fn namespace_v2(mut self, namespace: impl Into<String>) -> Self {
+        self.options.namespace_v2 = Some(namespace.into());
+        self
+    }
+
+    /// Says with every request which zone the client is in. With `own_zone_only`, name servers of 5.x leave brokers of
+    /// other zones out of routes. Default none. Java: `rocketmq.zone` and `rocketmq.zone.mode`.
+    ///
+    /// A signature covers the zone, which the one of Java's clients does not: those cannot have both.
+    pub fn zone(mut self, name: impl Into<String>, own_zone_only: bool) -> Self {
+        self.options.zone = Some((name.into(), own_zone_only));
+        self
+    }
+
     /// Whether requests that are neither pulls nor heartbeats go to a broker's second server, two below its port,
     /// where pulls do not hold them up. Default false. Java: `setVipChannelEnabled`.
     ///
@@ -123,6 +141,21 @@ impl ClientBuilder {
         self.options.vip_channel = enabled;
         self
     }
+}
+
+/// The fields that every request of a client carries. Java: `NamespaceRpcHook`, `DynamicalExtFieldRPCHook`.
+pub(super) fn common_fields(options: &Options) -> Option<Arc<Fields>> {
+    let mut fields = Fields::new();
+    if let Some(namespace) = &options.namespace_v2 {
+        fields.push("nsd", "true");
+        fields.push("ns", namespace);
+    }
+    if let Some((zone, own_zone_only)) = &options.zone {
+        fields.push("__ZONE_NAME", zone);
+        fields.push("__ZONE_MODE", if *own_zone_only { "true" } else { "false" });
+    }
+    let any = fields.iter().next().is_some();
+    any.then(|| Arc::new(fields))
 }
 
 /// The address of a broker's second server. Java: `MixAll.brokerVIPChannel`.

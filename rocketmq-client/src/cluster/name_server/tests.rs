@@ -5,8 +5,8 @@ use crate::protocol::ResponseCode;
 use crate::transport::fake::{Answer, FakeServer};
 
 fn parse(list: &str) -> Vec<String> {
-    let servers = NameServers::parse(list).unwrap();
-    servers.addresses.iter().map(ToString::to_string).collect()
+    let addresses = parse_list(list).unwrap();
+    addresses.iter().map(ToString::to_string).collect()
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn what_is_no_address_is_named() {
             "name server \"a:0\" is no address; write host:port, for instance 127.0.0.1:9876",
         ),
     ] {
-        let error = NameServers::parse(list).unwrap_err();
+        let error = parse_list(list).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         assert_eq!(error.to_string(), text);
     }
@@ -62,7 +62,7 @@ async fn a_dead_name_server_is_passed_over_and_the_one_that_answers_is_kept() {
             client.cluster().route("t").await.unwrap().publish_queues().len(),
             4
         );
-        assert_eq!(**client.cluster().name_servers.current(), alive.address());
+        assert_eq!(*client.cluster().name_servers.current(), alive.address());
     }
 }
 

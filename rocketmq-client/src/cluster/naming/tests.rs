@@ -65,6 +65,34 @@ async fn brokers_hear_names_with_the_namespace_and_users_without() {
 }
 
 #[tokio::test]
+async fn every_request_says_its_namespace_and_its_zone() {
+    let routes = FakeRoutes::default();
+    let server = name_server_and_broker(&routes, |_| stored()).await;
+    routes.set("orders", route(&[("broker-a", &server.address())], 1));
+    let client = builder(&server.address())
+        .namespace_v2("tenant")
+        .zone("north", true)
+        .connect()
+        .await
+        .unwrap();
+    let producer = client.producer("shop").start().await.unwrap();
+    producer.send(Message::new("orders", "x")).await.unwrap();
+    server.asked::<HeartBeat>(1).await;
+    client.shutdown().await;
+    for request in server.requests() {
+        for (name, value) in [
+            ("nsd", "true"),
+            ("ns", "tenant"),
+            ("__ZONE_NAME", "north"),
+            ("__ZONE_MODE", "true"),
+        ] {
+            assert_eq!(request.fields.get(name), Some(value), "{request:?}");
+        }
+    }
+    assert_eq!(server.requests_of::<SendMessageV2>()[0].topic, "orders");
+}
+
+#[tokio::test]
 async fn a_name_that_is_too_long_in_its_namespace_is_refused_unsent() {
     let server = name_server_and_broker(&FakeRoutes::default(), |_| stored()).await;
     let client = builder(&server.address())

@@ -212,7 +212,7 @@ impl Cluster {
     }
 
     /// Connections to brokers that are in no route any more end with their last request.
-    fn forget_old_peers(&self) {
+    pub(in crate::cluster) fn forget_old_peers(&self) {
         self.remoting.pool().retain(|address| {
             self.routes.is_broker(&self.first_server(address)) || self.name_servers.contains(address)
         });
