@@ -7,17 +7,16 @@
 //! Protocol source: `AclClientRPCHook`, `AclUtils`, `AclSigner`, `DefaultAuthenticationContextBuilder`.
 
 mod provider;
-mod secret;
 mod sign;
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::secret::Secret;
 
 pub(crate) use provider::Rotation;
 pub use provider::{CredentialsProvider, IssuedCredentials, RotatingCredentials};
-pub use secret::Secret;
 pub(crate) use sign::Signer;
 
 /// A name that a broker knows, and the secret that proves it.

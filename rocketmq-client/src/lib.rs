@@ -73,11 +73,12 @@ mod consumer;
 mod error;
 mod message;
 mod producer;
+mod secret;
 mod sync;
 mod tasks;
 mod transport;
 
-pub use auth::{Credentials, CredentialsProvider, IssuedCredentials, RotatingCredentials, Secret};
+pub use auth::{Credentials, CredentialsProvider, IssuedCredentials, RotatingCredentials};
 pub use cluster::{Client, ClientBuilder};
 pub use consumer::{
     AllocateAveragely, AllocateByCircle, AllocateStrategy, BoxError, ConsumeFrom, ConsumerStats, Filter,
@@ -90,4 +91,7 @@ pub use producer::{
     SendKind, SendMode, SendReceipt, SendStack, SendStatus, Sending, WhenFull, forbid,
 };
 pub use protocol::bodies::MessageQueue;
-pub use transport::{Call, Reply, RequestStack};
+pub use secret::Secret;
+#[cfg(feature = "tls")]
+pub use transport::Tls;
+pub use transport::{Call, Reply, RequestStack, Socks5};

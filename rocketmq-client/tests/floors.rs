@@ -11,8 +11,9 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("tasks", &[]),
     ("sync", &[]),
     ("message", &["protocol", "error"]),
-    ("transport", &["protocol", "error", "tasks", "sync"]),
-    ("auth", &["protocol", "error", "sync", "transport"]),
+    ("secret", &[]),
+    ("transport", &["protocol", "error", "tasks", "sync", "secret"]),
+    ("auth", &["protocol", "error", "sync", "secret", "transport"]),
     (
         "cluster",
         &[

@@ -10,8 +10,9 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 use tokio::sync::Notify;
 
-use super::{Credentials, Secret};
+use super::Credentials;
 use crate::protocol::Fields;
+use crate::secret::Secret;
 use crate::sync::{read, write};
 use crate::transport::{Sign, Unsigned};
 

@@ -21,7 +21,11 @@ use crate::error::{Error, Result};
 use crate::protocol::names::Namespace;
 use crate::protocol::{HeaderFormat, Request};
 use crate::tasks::{Tasks, join_all};
-use crate::transport::{Call, Inbound, Pool, Remoting, Reply, RequestStack, Sign, TransportOptions, layered};
+#[cfg(feature = "tls")]
+use crate::transport::Tls;
+use crate::transport::{
+    Call, Inbound, Pool, Remoting, Reply, RequestStack, Sign, Socks5, TransportOptions, layered,
+};
 
 /// The environment variable in which RocketMQ's own tools look for name servers.
 const NAMESRV_ADDR: &str = "NAMESRV_ADDR";
@@ -62,6 +66,11 @@ impl Client {
             transport: TransportOptions::default(),
             layers: None,
             credentials: None,
+            #[cfg(feature = "tls")]
+            name_server_tls: None,
+            #[cfg(feature = "tls")]
+            broker_tls: None,
+            proxies: Vec::new(),
         }
     }
 
@@ -214,6 +223,11 @@ pub struct ClientBuilder {
     transport: TransportOptions,
     layers: Option<Box<dyn FnOnce(RequestStack) -> RequestStack + Send>>,
     credentials: Option<Arc<dyn CredentialsProvider>>,
+    #[cfg(feature = "tls")]
+    name_server_tls: Option<Tls>,
+    #[cfg(feature = "tls")]
+    broker_tls: Option<Tls>,
+    proxies: Vec<Socks5>,
 }
 
 impl ClientBuilder {
@@ -224,9 +238,9 @@ impl ClientBuilder {
         self
     }
 
-    /// How long a dial may take. Default 3 s. Java: `connectTimeoutMillis`.
+    /// How long a dial may take, with the handshakes of a proxy and of TLS. Default 3 s. Java: `connectTimeoutMillis`.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.transport.connect_timeout = timeout;
+        self.transport.dial.connect_timeout = timeout;
         self
     }
 
@@ -305,6 +319,42 @@ impl ClientBuilder {
         self
     }
 
+    /// Encrypts the connections to name servers and brokers. Default: plain text. Java: `useTLS`.
+    #[cfg(feature = "tls")]
+    pub fn tls(self, tls: Tls) -> Self {
+        self.name_server_tls(tls.clone()).broker_tls(tls)
+    }
+
+    /// Encrypts the connections to name servers alone, or differently from those to brokers. A name server that is a
+    /// broker too is connected as a name server.
+    #[cfg(feature = "tls")]
+    pub fn name_server_tls(mut self, tls: Tls) -> Self {
+        self.name_server_tls = Some(tls);
+        self
+    }
+
+    /// Encrypts the connections to brokers alone, or differently from those to name servers.
+    #[cfg(feature = "tls")]
+    pub fn broker_tls(mut self, tls: Tls) -> Self {
+        self.broker_tls = Some(tls);
+        self
+    }
+
+    /// Connects through a proxy. Of several, the first that serves an address is used. Java: `socksProxyConfig`.
+    pub fn socks5(mut self, proxy: Socks5) -> Self {
+        self.proxies.push(proxy);
+        self
+    }
+
+    /// After how long a server is given up that acknowledges nothing, as when packets vanish without a word: the
+    /// kernel then breaks the connection, which every request on it learns at once. Idle connections are probed, so
+    /// that they are noticed too. Default 8 s; zero leaves it to the system, which may take a quarter of an hour.
+    /// `TCP_USER_TIMEOUT` and `SO_KEEPALIVE`; where the system has only the latter, that.
+    pub fn tcp_user_timeout(mut self, timeout: Duration) -> Self {
+        self.transport.dial.tcp_user_timeout = timeout;
+        self
+    }
+
     /// Connects: learns the name servers, reaches one of them and starts the background work. Brokers are connected when
     /// they are needed.
     ///
@@ -326,6 +376,7 @@ impl ClientBuilder {
         let runtime = Handle::try_current().map_err(|error| {
             Error::config("a client needs a tokio runtime; call connect inside one").caused_by(error)
         })?;
+        self.secure()?;
         let rotation = match self.credentials.take() {
             Some(provider) => Some(Rotation::start(provider).await?),
             None => None,
@@ -336,7 +387,7 @@ impl ClientBuilder {
         let name_servers = NameServers::new(discovery.first().await?);
         let tasks = Tasks::new(runtime);
         let inbound = Arc::new(ClusterInbound::default());
-        let connect_timeout = self.transport.connect_timeout;
+        let connect_timeout = self.transport.dial.connect_timeout;
         self.transport.common_fields = naming::common_fields(&self.options);
         let pool = Pool::new(
             self.transport,
@@ -380,11 +431,23 @@ impl ClientBuilder {
         })))
     }
 
+    /// Reads what proxies and certificates need.
+    fn secure(&mut self) -> Result<()> {
+        let dial = &mut self.transport.dial;
+        dial.proxies = self.proxies.iter().map(Socks5::proxy).collect::<Result<_>>()?;
+        #[cfg(feature = "tls")]
+        {
+            dial.name_server_tls = self.name_server_tls.as_ref().map(Tls::connector).transpose()?;
+            dial.broker_tls = self.broker_tls.as_ref().map(Tls::connector).transpose()?;
+        }
+        Ok(())
+    }
+
     fn check(&self) -> Result<()> {
         let options = &self.options;
         let mut wrong = Vec::new();
         for (name, value) in [
-            ("connect_timeout", self.transport.connect_timeout),
+            ("connect_timeout", self.transport.dial.connect_timeout),
             ("request_timeout", options.request_timeout),
             ("heartbeat_interval", options.heartbeat_interval),
             ("route_refresh_interval", options.route_refresh_interval),
@@ -432,7 +495,8 @@ impl fmt::Debug for ClientBuilder {
             .field("transport", &self.transport)
             .field("layers", &self.layers.is_some())
             .field("credentials", &self.credentials.is_some())
-            .finish()
+            .field("proxies", &self.proxies)
+            .finish_non_exhaustive()
     }
 }
 

@@ -193,6 +193,10 @@ impl Cluster {
 
     fn use_name_servers(&self, addresses: Vec<Arc<str>>) {
         let list = addresses.join("; ");
+        if !addresses.is_empty() {
+            // Before they are in use, so that they are dialed as what they are.
+            self.remoting.pool().set_name_servers(&addresses);
+        }
         if self.name_servers.replace(addresses) {
             info!(list, "the name servers changed");
             // Those that left are not asked any more: their connections end.

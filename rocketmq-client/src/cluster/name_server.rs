@@ -91,6 +91,7 @@ impl NameServers {
     /// [`ErrorKind::NameServer`] if none can be reached, each within `timeout`.
     pub(super) async fn reach(&self, pool: &Arc<Pool>, timeout: Duration) -> Result<()> {
         let addresses = self.addresses();
+        pool.set_name_servers(&addresses);
         let start = self.current.load(Ordering::Relaxed);
         let mut last = None;
         for index in start..start + addresses.len() {

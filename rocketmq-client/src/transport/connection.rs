@@ -47,8 +47,17 @@ pub(crate) struct Connection {
     tasks: Tasks,
 }
 
+/// Who is at the other end of a stream.
+#[derive(Clone, Debug)]
+pub(super) struct PeerAddress {
+    pub(super) address: Arc<str>,
+    /// Whether the stream is encrypted.
+    pub(super) secure: bool,
+}
+
 struct Shared {
     peer: Arc<str>,
+    secure: bool,
     options: TransportOptions,
     slots: Mutex<Slots>,
     outgoing: Mutex<Outgoing>,
@@ -107,10 +116,10 @@ pub(crate) struct InFlight {
 
 impl Connection {
     /// Takes over a stream whose other end is `peer`.
-    pub(crate) fn start<R, W>(
+    pub(super) fn start<R, W>(
         reader: R,
         writer: W,
-        peer: Arc<str>,
+        peer: PeerAddress,
         options: TransportOptions,
         inbound: Arc<dyn Inbound>,
         tasks: &Tasks,
@@ -122,7 +131,8 @@ impl Connection {
         let above = tasks.clone();
         let tasks = tasks.child();
         let shared = Arc::new(Shared {
-            peer,
+            peer: peer.address,
+            secure: peer.secure,
             slots: Mutex::new(Slots::new(options.max_in_flight)),
             outgoing: Mutex::new(Outgoing::new(options.format, options.max_buffered_bytes)),
             to_write: Notify::new(),
@@ -317,7 +327,7 @@ impl Connection {
 
     /// Whether the peer has ever sent a byte.
     pub(crate) fn has_heard(&self) -> bool {
-        self.shared.last_read.load(Ordering::Relaxed) > 0
+        self.shared.has_heard()
     }
 
     /// Asks the connection to write what waits and to end then.
@@ -448,6 +458,10 @@ impl Shared {
 
     fn closed(&self) -> Error {
         Error::closed(format_args!("the connection to {}", self.peer)).at(Arc::clone(&self.peer))
+    }
+
+    fn has_heard(&self) -> bool {
+        self.last_read.load(Ordering::Relaxed) > 0
     }
 
     fn millis_since_start(&self) -> u64 {

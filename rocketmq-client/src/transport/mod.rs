@@ -7,11 +7,15 @@
 mod backoff;
 mod call;
 mod connection;
+mod dial;
 mod inbound;
 mod outgoing;
 mod pool;
+mod proxy;
 mod seal;
 mod slots;
+#[cfg(feature = "tls")]
+mod tls;
 
 #[cfg(test)]
 pub(crate) mod fake;
@@ -25,18 +29,22 @@ pub(crate) use backoff::{backoff, random};
 pub use call::{Call, Reply, RequestStack};
 pub(crate) use call::{Remoting, layered};
 pub(crate) use connection::{Connection, InFlight, Outbound, Started};
+pub(crate) use dial::DialOptions;
 pub(crate) use inbound::{Inbound, ServerRequest};
 pub(crate) use outgoing::Hold;
 pub(crate) use pool::Pool;
+pub use proxy::Socks5;
 pub(crate) use seal::{Sign, Unsigned};
+#[cfg(feature = "tls")]
+pub use tls::Tls;
 
 /// What all connections of one client have in common.
 #[derive(Clone, Debug)]
 pub(crate) struct TransportOptions {
     /// How headers are written.
     pub(crate) format: HeaderFormat,
-    /// How long a dial may take.
-    pub(crate) connect_timeout: Duration,
+    /// How connections are made.
+    pub(crate) dial: DialOptions,
     /// How many requests may be in flight on one connection.
     pub(crate) max_in_flight: usize,
     /// How many bytes may wait to be written on one connection. One frame is always let in.
@@ -57,7 +65,7 @@ impl Default for TransportOptions {
     fn default() -> Self {
         Self {
             format: HeaderFormat::Binary,
-            connect_timeout: Duration::from_secs(3),
+            dial: DialOptions::default(),
             max_in_flight: 65_535,
             max_buffered_bytes: 32 * 1024 * 1024,
             idle_timeout: Duration::from_secs(120),

@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, info};
 
 use super::TransportOptions;
 use super::backoff::{backoff, random};
-use super::connection::Connection;
+use super::connection::{Connection, PeerAddress};
+use super::dial::{Dialer, Stream};
 use super::inbound::Inbound;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{lock, read, write};
@@ -23,6 +24,7 @@ use crate::tasks::Tasks;
 pub(crate) struct Pool {
     peers: RwLock<HashMap<Arc<str>, Arc<Peer>>>,
     options: TransportOptions,
+    dialer: Dialer,
     inbound: Arc<dyn Inbound>,
     tasks: Tasks,
     started: Instant,
@@ -62,6 +64,7 @@ impl Pool {
     pub(crate) fn new(options: TransportOptions, inbound: Arc<dyn Inbound>, tasks: Tasks) -> Arc<Self> {
         Arc::new(Self {
             peers: RwLock::new(HashMap::new()),
+            dialer: Dialer::new(options.dial.clone()),
             options,
             inbound,
             tasks,
@@ -167,28 +170,35 @@ impl Pool {
     }
 
     async fn dial(&self, address: &Arc<str>) -> Result<Arc<Connection>> {
-        let limit = self.options.connect_timeout;
-        let failed = |error: std::io::Error| {
-            let text =
-                format!("cannot connect to {address}: {error}; is the address right and the server running?");
-            Error::new(ErrorKind::Connect, text)
-                .caused_by(error)
-                .at(Arc::clone(address))
+        Ok(match self.dialer.dial(address).await? {
+            Stream::Plain(stream) => {
+                let (reader, writer) = stream.into_split();
+                self.start(reader, writer, address, false)
+            }
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => {
+                let (reader, writer) = tokio::io::split(*stream);
+                self.start(reader, writer, address, true)
+            }
+        })
+    }
+
+    fn start<R, W>(&self, reader: R, writer: W, address: &Arc<str>, secure: bool) -> Arc<Connection>
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
+        let peer = PeerAddress {
+            address: Arc::clone(address),
+            secure,
         };
-        let stream = timeout(limit, TcpStream::connect(&**address))
-            .await
-            .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
-            .map_err(failed)?;
-        stream.set_nodelay(true).map_err(failed)?;
-        let (reader, writer) = stream.into_split();
-        Ok(Connection::start(
-            reader,
-            writer,
-            Arc::clone(address),
-            self.options.clone(),
-            Arc::clone(&self.inbound),
-            &self.tasks,
-        ))
+        let (options, inbound) = (self.options.clone(), Arc::clone(&self.inbound));
+        Connection::start(reader, writer, peer, options, inbound, &self.tasks)
+    }
+
+    /// Tells which addresses are name servers; all others are brokers. They may be dialed differently.
+    pub(crate) fn set_name_servers(&self, addresses: &[Arc<str>]) {
+        self.dialer.set_name_servers(addresses);
     }
 
     fn peer(&self, address: &str) -> Arc<Peer> {

@@ -16,6 +16,8 @@ use tracing::{debug, trace, warn};
 
 use super::super::inbound::Inbound;
 use super::super::outgoing::{Batch, Swapped};
+#[cfg(feature = "tls")]
+use super::super::tls;
 use super::Shared;
 use crate::error::{Error, ErrorKind};
 use crate::protocol::frame::next_frame;
@@ -64,9 +66,11 @@ where
         }
         let mut write = pin!(async {
             match batch.as_one() {
-                Some(bytes) => writer.write_all(bytes).await,
-                None => writer.write_all_buf(&mut batch).await,
+                Some(bytes) => writer.write_all(bytes).await?,
+                None => writer.write_all_buf(&mut batch).await?,
             }
+            // An encrypted stream may have taken bytes that are not on their way yet.
+            writer.flush().await
         });
         let written = match stop.run_until_cancelled(write.as_mut()).await {
             Some(written) => written,
@@ -106,19 +110,7 @@ pub(super) async fn read<R>(
         }
         let read = match stop.run_until_cancelled(reader.read_buf(&mut buffer)).await {
             None => return,
-            Some(Ok(0)) => {
-                let cut = if buffer.is_empty() {
-                    ""
-                } else {
-                    " in the middle of a frame"
-                };
-                let peer = &shared.peer;
-                let error = Error::new(
-                    ErrorKind::Connect,
-                    format!("the connection was closed by {peer}{cut}"),
-                );
-                return shared.fail(error.at(Arc::clone(peer)));
-            }
+            Some(Ok(0)) => return shared.fail(closed(&shared, !buffer.is_empty())),
             Some(Ok(count)) => count,
             Some(Err(error)) => return shared.fail(broken(&shared, "reading failed", error)),
         };
@@ -234,7 +226,27 @@ pub(super) async fn sweep(shared: Arc<Shared>, stop: CancellationToken) {
     }
 }
 
+/// The peer has closed the connection.
+fn closed(shared: &Shared, in_a_frame: bool) -> Error {
+    if !shared.has_heard() && shared.secure {
+        return broken(shared, "reading failed", std::io::ErrorKind::UnexpectedEof.into());
+    }
+    let how = match (in_a_frame, shared.has_heard()) {
+        (true, _) => " in the middle of a frame",
+        (false, false) => " before it said anything; does it want TLS?",
+        (false, true) => "",
+    };
+    let peer = &shared.peer;
+    let text = format!("the connection was closed by {peer}{how}");
+    Error::new(ErrorKind::Connect, text).at(Arc::clone(peer))
+}
+
 fn broken(shared: &Shared, what: &str, error: std::io::Error) -> Error {
+    // A server may refuse the client's certificate after the handshake has ended for the client.
+    #[cfg(feature = "tls")]
+    if shared.secure && !shared.has_heard() {
+        return tls::failure(&shared.peer, error);
+    }
     let text = format!("the connection to {} broke: {what}: {error}", shared.peer);
     Error::new(ErrorKind::Connect, text)
         .caused_by(error)

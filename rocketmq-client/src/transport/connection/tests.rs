@@ -36,6 +36,13 @@ impl Inbound for Notified {
     fn connected(&self, _peer: &str) {}
 }
 
+fn plain_peer() -> PeerAddress {
+    PeerAddress {
+        address: "broker:1".into(),
+        secure: false,
+    }
+}
+
 /// A connection and the other end of its stream.
 struct Pair {
     connection: Arc<Connection>,
@@ -58,7 +65,7 @@ impl Pair {
         let connection = Connection::start(
             reader,
             writer,
-            "broker:1".into(),
+            plain_peer(),
             options,
             Arc::clone(&inbound) as Arc<dyn Inbound>,
             &tasks,
@@ -282,7 +289,7 @@ async fn half_a_frame_and_a_reset_fail_what_is_in_flight() {
     let connection = Connection::start(
         reader,
         writer,
-        "broker:1".into(),
+        plain_peer(),
         TransportOptions::default(),
         Arc::new(Notified::default()),
         &tasks,

@@ -22,7 +22,8 @@ impl Secret {
         &self.0
     }
 
-    pub(super) fn is_same(&self, other: &Self) -> bool {
+    /// Whether both are one, or clones of one.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
