@@ -76,6 +76,7 @@ mod producer;
 mod secret;
 mod sync;
 mod tasks;
+mod trace;
 mod transport;
 
 pub use auth::{Credentials, CredentialsProvider, IssuedCredentials, RotatingCredentials};
@@ -92,6 +93,7 @@ pub use producer::{
 };
 pub use protocol::bodies::MessageQueue;
 pub use secret::Secret;
+pub use trace::{Trace, TraceStats};
 #[cfg(feature = "tls")]
 pub use transport::Tls;
 pub use transport::{Call, Reply, RequestStack, Socks5};

@@ -14,6 +14,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("secret", &[]),
     ("transport", &["protocol", "error", "tasks", "sync", "secret"]),
     ("auth", &["protocol", "error", "sync", "secret", "transport"]),
+    ("trace", &["protocol", "sync"]),
     (
         "cluster",
         &[
@@ -24,6 +25,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "message",
             "transport",
             "auth",
+            "trace",
         ],
     ),
     (
@@ -36,6 +38,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "message",
             "transport",
             "cluster",
+            "trace",
         ],
     ),
     (
@@ -48,6 +51,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "message",
             "transport",
             "cluster",
+            "trace",
         ],
     ),
 ];

@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::protocol::names::Namespace;
 use crate::protocol::{HeaderFormat, Request};
 use crate::tasks::{Tasks, join_all};
+use crate::trace::{Trace, Tracer};
 #[cfg(feature = "tls")]
 use crate::transport::Tls;
 use crate::transport::{
@@ -63,6 +64,7 @@ impl Client {
             endpoint: None,
             options: Options::default(),
             namespace: None,
+            trace: None,
             transport: TransportOptions::default(),
             layers: None,
             credentials: None,
@@ -117,9 +119,9 @@ impl Client {
     }
 
     /// Stops everything that was made from this client, for all its clones: consumers first, then producers, which
-    /// wait for what is in flight; then the groups are taken off the brokers and the connections closed.
+    /// wait for what is in flight, then message trace; the groups are taken off the brokers and the connections closed.
     ///
-    /// Takes at most three times [`ClientBuilder::shutdown_grace`]. Calling it again is harmless.
+    /// Takes at most four times [`ClientBuilder::shutdown_grace`]. Calling it again is harmless.
     pub async fn shutdown(&self) {
         self.0.closed.store(true, Ordering::SeqCst);
         let cluster = &self.0.cluster;
@@ -138,6 +140,14 @@ impl Client {
             warn!(
                 client_id = cluster.client_id,
                 "producers were not done within the grace"
+            );
+        }
+        if let Some(tracer) = cluster.trace()
+            && tokio::time::timeout(grace, tracer.close()).await.is_err()
+        {
+            warn!(
+                client_id = cluster.client_id,
+                "trace records were not sent within the grace"
             );
         }
         cluster.remoting.pool().drain(grace).await;
@@ -220,6 +230,7 @@ pub struct ClientBuilder {
     pub(super) endpoint: Option<String>,
     pub(super) options: Options,
     pub(super) namespace: Option<String>,
+    pub(super) trace: Option<Trace>,
     transport: TransportOptions,
     layers: Option<Box<dyn FnOnce(RequestStack) -> RequestStack + Send>>,
     credentials: Option<Arc<dyn CredentialsProvider>>,
@@ -409,6 +420,7 @@ impl ClientBuilder {
             routes: Routes::default(),
             members: Members::default(),
             unique_ids: identity::unique_ids(address),
+            trace: self.trace.map(Tracer::new),
             tasks,
         });
         inbound.attach(&cluster);
@@ -420,6 +432,12 @@ impl ClientBuilder {
             .spawn("routes", |stop| Arc::clone(&cluster).refresh_routes(stop));
         if let Some(rotation) = rotation {
             cluster.tasks.spawn("credentials", |stop| rotation.run(stop));
+        }
+        if let Some(tracer) = &cluster.trace {
+            let tracer = Arc::clone(tracer);
+            cluster
+                .tasks
+                .spawn("trace", |stop| Arc::clone(&cluster).dispatch_trace(tracer, stop));
         }
         cluster.tasks.spawn("name-servers", |stop| {
             Arc::clone(&cluster).refresh_name_servers(discovery, stop)
@@ -460,6 +478,7 @@ impl ClientBuilder {
                 wrong.push(format!("{name} must be longer than nothing"));
             }
         }
+        wrong.extend(self.trace.iter().flat_map(Trace::faults));
         if self.transport.max_in_flight == 0 {
             wrong.push("max_in_flight must be at least 1".to_owned());
         }

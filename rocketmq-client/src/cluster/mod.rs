@@ -11,6 +11,7 @@ mod member;
 mod name_server;
 mod naming;
 mod route;
+mod trace;
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::protocol::bodies::{MASTER_ID, MessageQueue};
 use crate::protocol::requests::BrokerClusterInfo;
 use crate::protocol::{Fields, Frame, Request, Response, UniqueIds};
 use crate::tasks::Tasks;
+use crate::trace::Tracer;
 use crate::transport::{Outbound, Remoting};
 
 pub(crate) use client::Options;
@@ -45,6 +47,7 @@ pub(crate) struct Cluster {
     routes: Routes,
     members: Members,
     unique_ids: UniqueIds,
+    trace: Option<Arc<Tracer>>,
     tasks: Tasks,
 }
 

@@ -33,6 +33,7 @@ mod received;
 mod remote;
 mod requeue;
 mod stream;
+mod traced;
 mod worker;
 
 pub use allocate::{AllocateAveragely, AllocateByCircle, AllocateStrategy};

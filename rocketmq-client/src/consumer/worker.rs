@@ -122,9 +122,14 @@ impl Engine {
             queue = %message.queue(),
             offset = message.queue_offset(),
         );
+        let tracer = self.remote.cluster().trace();
+        let traced = tracer.and_then(|tracer| self.trace_before(tracer, message));
         let outcome = attempt(handler, message.clone(), self.options.consume_timeout)
             .instrument(span)
             .await;
+        if let (Some(tracer), Some(traced)) = (tracer, traced) {
+            self.trace_after(tracer, traced, &outcome);
+        }
         let fault = match outcome {
             Ok(Outcome::Ack) => return None,
             Ok(Outcome::Retry(retry)) => {

@@ -39,14 +39,18 @@ impl Job {
         }
         let mut queue = attempt.queue.clone();
         queue.queue_id = place.queue_id;
-        Ok(SendReceipt {
+        let receipt = SendReceipt {
             message_id: std::mem::take(&mut self.prepared.message_id),
             offset_message_id: place.message_id.to_owned(),
             queue,
             queue_offset: place.queue_offset,
             status,
             attempts: self.attempts,
-        })
+        };
+        if let Some(tracer) = self.core.cluster.trace() {
+            self.trace(tracer, attempt, &frame.fields, &receipt);
+        }
+        Ok(receipt)
     }
 }
 

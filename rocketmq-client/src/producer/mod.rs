@@ -13,6 +13,7 @@ mod retry;
 mod room;
 mod select;
 mod send;
+mod traced;
 
 use std::fmt;
 use std::sync::Arc;

@@ -34,7 +34,7 @@ pub(super) struct Prepared {
     properties: String,
     sys_flag: i32,
     flag: i32,
-    born_timestamp: i64,
+    pub(super) born_timestamp: i64,
     reconsume_times: Option<i32>,
     max_reconsume_times: Option<i32>,
 }
@@ -168,6 +168,15 @@ impl Prepared {
             Kind::Message => outbound_parts::<SendMessageV2, _>(header, extra, body),
             Kind::Reply => outbound_parts::<SendReplyMessageV2, _>(header, extra, body),
         }
+    }
+
+    /// The value of a property, if the message has it.
+    pub(super) fn property(&self, name: &str) -> Option<&str> {
+        let mut pairs = self
+            .properties
+            .split('\u{2}')
+            .filter_map(|pair| pair.split_once('\u{1}'));
+        pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
     pub(super) fn header<'a>(

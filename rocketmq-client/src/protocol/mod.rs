@@ -24,6 +24,7 @@ pub mod record;
 mod request;
 pub mod requests;
 mod text;
+pub mod trace;
 
 pub use batch::{BATCH_OVERHEAD, BatchMessage, decode_batch, encode_batch_message};
 pub use code::{Language, RequestCode, ResponseCode};
