@@ -93,6 +93,23 @@ impl Connection {
         }
     }
 
+    /// Sends a request as it is and waits up to 10 seconds for whatever is answered.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn exchange(&mut self, request: &Frame) -> Result<Frame, Failure> {
+        let mut bytes = BytesMut::new();
+        request.encode(HeaderFormat::Json, &mut bytes)?;
+        self.socket.write_all(&bytes).await?;
+        loop {
+            let frame = self.frame().await?;
+            if frame.is_response() && frame.opaque == request.opaque {
+                return Ok(frame);
+            }
+            self.notices.push(frame);
+        }
+    }
+
     /// The next request that the server sends by itself; waits up to 10 seconds.
     ///
     /// # Errors

@@ -1,12 +1,13 @@
 //! A TCP proxy on loopback that does to a connection what networks and broken peers do.
 //!
-//! It knows frames (length, header, body), so it can cut inside one, lie about one's length, or withhold the answer to
-//! one kind of request. Bytes that are no frames pass unchanged. Nothing is buffered beyond one header, one chunk, and
-//! with [`Fault::Readdress`] one body.
+//! It knows frames (length, header, body), so it can cut inside one, lie about one's length, or withhold, repeat and
+//! change the answer to one kind of request. Bytes that are no frames pass unchanged. Nothing is buffered beyond one
+//! header, one chunk, with the faults that concern answers one body, and with [`Fault::Repeat`] the copies.
 //!
 //! Clients learn the addresses of brokers from the route, past any proxy. [`FaultPath`] puts a proxy before a name
 //! server too, and has it write the broker proxy's address into the answers.
 
+mod edit;
 mod pump;
 
 use std::{
@@ -49,6 +50,25 @@ pub enum Fault {
         /// In which way.
         how: Cut,
     },
+    /// End the connection inside a frame that belongs to a request of this code: the request itself, or its answer.
+    /// A frame that is shorter is spared.
+    CutIn {
+        /// Request code.
+        code: i32,
+        /// Bytes of the frame that still pass.
+        after: usize,
+        /// In which way.
+        how: Cut,
+    },
+    /// Change one byte of a frame that belongs to a request of this code. A frame that is shorter is spared.
+    FlipIn {
+        /// Request code.
+        code: i32,
+        /// The byte's place in the frame.
+        at: usize,
+        /// The bits to turn over.
+        mask: u8,
+    },
     /// Change one byte.
     Flip {
         /// Its position.
@@ -68,8 +88,34 @@ pub enum Fault {
         /// Request code.
         code: i32,
     },
+    /// Answer requests of this code with another response code. For [`Direction::ToClient`].
+    Recode {
+        /// Request code.
+        code: i32,
+        /// Response code.
+        to: i32,
+    },
+    /// Write the answers to requests of this code a second time. For [`Direction::ToClient`].
+    Repeat {
+        /// Request code.
+        code: i32,
+        /// How many more of these answers come before the copy.
+        after: u32,
+    },
+    /// Precede the answers to requests of this code by a copy for somebody else. For [`Direction::ToClient`].
+    Misaddress {
+        /// Request code.
+        code: i32,
+        /// The bits of the opaque to turn over.
+        mask: i32,
+    },
     /// Write byte by byte, each in a segment of its own.
     Slice,
+    /// Pass no more than so many bytes in a second.
+    Throttle {
+        /// Of one direction of one connection.
+        bytes_per_second: u32,
+    },
     /// Pass on every chunk this much later.
     Delay(Duration),
     /// Write one address for another wherever it occurs in a body. For [`Direction::ToClient`].
@@ -123,6 +169,8 @@ type Rules = Arc<Vec<Arc<Rule>>>;
 pub struct FaultProxy {
     address: SocketAddr,
     rules: watch::Sender<Rules>,
+    /// Counts the calls of [`hang_up`](Self::hang_up).
+    hang_ups: watch::Sender<(u64, Cut)>,
     connections: Arc<AtomicU64>,
     // Keeps the accept loop, and with it every connection.
     _tasks: JoinSet<()>,
@@ -134,15 +182,30 @@ impl FaultProxy {
     /// # Errors
     /// When no port can be had.
     pub async fn start(upstream: SocketAddr) -> Result<Self, Failure> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), upstream).await
+    }
+
+    /// As [`start`](Self::start), on a given address: where a proxy was before.
+    ///
+    /// # Errors
+    /// When the port is taken.
+    pub async fn start_at(address: SocketAddr, upstream: SocketAddr) -> Result<Self, Failure> {
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let (rules, watched) = watch::channel(Rules::default());
+        let (hang_ups, hung_up) = watch::channel((0, Cut::Finish));
         let connections = Arc::new(AtomicU64::new(0));
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, upstream, watched, Arc::clone(&connections)));
+        let line = Line {
+            upstream,
+            rules: watched,
+            hung_up,
+        };
+        tasks.spawn(accept(listener, line, Arc::clone(&connections)));
         Ok(Self {
             address,
             rules,
+            hang_ups,
             connections,
             _tasks: tasks,
         })
@@ -178,6 +241,14 @@ impl FaultProxy {
         rule
     }
 
+    /// Ends all connections, as a server does that finds them idle.
+    pub fn hang_up(&self, how: Cut) {
+        self.hang_ups.send_modify(|(count, last)| {
+            *count += 1;
+            *last = how;
+        });
+    }
+
     /// Ends all faults but [`Fault::Readdress`], which is no fault but a way to be in the path.
     pub fn heal(&self) {
         self.rules.send_modify(|rules| {
@@ -186,59 +257,79 @@ impl FaultProxy {
     }
 }
 
-/// A name server and one of its brokers, each behind a proxy.
+/// A name server and its brokers, each behind a proxy.
 #[derive(Debug)]
 pub struct FaultPath {
     /// Before the name server; clients are given its address.
     pub name_server: FaultProxy,
-    /// Before the broker; clients find its address in the route.
+    /// Before the first broker; clients find its address in the route.
     pub broker: FaultProxy,
+    /// Before the other brokers.
+    pub others: Vec<FaultProxy>,
 }
 
 impl FaultPath {
     /// Puts the proxies in place.
     ///
     /// # Errors
-    /// When no port can be had.
-    pub async fn start(name_server: SocketAddr, broker: SocketAddr) -> Result<Self, Failure> {
-        let path = Self {
-            name_server: FaultProxy::start(name_server).await?,
-            broker: FaultProxy::start(broker).await?,
-        };
-        path.name_server.inject(
-            Direction::ToClient,
-            Fault::Readdress {
-                from: broker,
-                to: path.broker.address(),
-            },
-        );
-        Ok(path)
+    /// When no port can be had, or there is no broker.
+    pub async fn start(name_server: SocketAddr, brokers: &[SocketAddr]) -> Result<Self, Failure> {
+        let (first, others) = brokers.split_first().ok_or("no broker to put a proxy before")?;
+        let name_server = FaultProxy::start(name_server).await?;
+        let broker = before(&name_server, *first).await?;
+        let mut proxies = Vec::new();
+        for other in others {
+            proxies.push(before(&name_server, *other).await?);
+        }
+        Ok(Self {
+            name_server,
+            broker,
+            others: proxies,
+        })
     }
 }
 
-async fn accept(
-    listener: TcpListener,
+/// A proxy before a broker that this name server tells of.
+async fn before(name_server: &FaultProxy, broker: SocketAddr) -> Result<FaultProxy, Failure> {
+    let proxy = FaultProxy::start(broker).await?;
+    let readdress = Fault::Readdress {
+        from: broker,
+        to: proxy.address(),
+    };
+    name_server.inject(Direction::ToClient, readdress);
+    Ok(proxy)
+}
+
+/// What every connection of a proxy needs.
+#[derive(Debug, Clone)]
+struct Line {
     upstream: SocketAddr,
     rules: watch::Receiver<Rules>,
-    connections: Arc<AtomicU64>,
-) {
+    hung_up: watch::Receiver<(u64, Cut)>,
+}
+
+async fn accept(listener: TcpListener, line: Line, connections: Arc<AtomicU64>) {
     let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((client, _)) = accepted else { continue };
                 connections.fetch_add(1, Ordering::AcqRel);
-                tasks.spawn(connection(client, upstream, rules.clone()));
+                let mut line = line.clone();
+                // Only what comes from now on concerns this connection.
+                line.hung_up.mark_unchanged();
+                tasks.spawn(connection(client, line));
             }
             Some(_) = tasks.join_next() => {}
         }
     }
 }
 
-async fn connection(mut client: TcpStream, upstream: SocketAddr, rules: watch::Receiver<Rules>) {
-    let Ok(mut server) = TcpStream::connect(upstream).await else {
+async fn connection(mut client: TcpStream, mut line: Line) {
+    let Ok(mut server) = TcpStream::connect(line.upstream).await else {
         return;
     };
+    let rules = line.rules;
     // Small writes must leave at once, or slicing would be undone by the kernel.
     if client.set_nodelay(true).is_err() || server.set_nodelay(true).is_err() {
         return;
@@ -255,7 +346,10 @@ async fn connection(mut client: TcpStream, upstream: SocketAddr, rules: watch::R
             Arc::clone(&requests),
         );
         let down = Pump::new(Direction::ToClient, server_reader, client_writer, rules, requests);
-        tokio::try_join!(up.run(), down.run())
+        tokio::select! {
+            ended = async { tokio::try_join!(up.run(), down.run()) } => ended,
+            Ok(()) = line.hung_up.changed() => Err(End::Cut(line.hung_up.borrow().1)),
+        }
     };
     if matches!(ended, Err(End::Cut(Cut::Reset))) {
         // The sockets close right after this, so a failure to linger leaves a plain close.

@@ -6,15 +6,18 @@
 //! - *ghosts*: received though never sent, or though the send certainly did not store it;
 //! - *disorder*: of one key on one queue, a message overtook an earlier one. Replays are allowed, as a restart from an
 //!   earlier message that goes on in order: what a commit that got lost brings about;
-//! - *offset conflicts*: one place in a queue held two different messages.
+//! - *offset conflicts*: one place in a queue held two different messages;
+//! - *unended* and *ended again*: a send that never told how it ended, or told so more often than it began.
 //!
 //! Duplicates are no fault by themselves (delivery is at least once) but are counted.
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     fmt,
     str::FromStr,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use crate::Failure;
@@ -66,7 +69,7 @@ pub struct Place {
 pub enum Sent {
     /// Acknowledged, and where it is stored.
     Stored(Place),
-    /// The producer cannot know: the answer was lost.
+    /// The producer cannot know: the answer was lost, or none was asked for.
     Unknown,
     /// Certainly not stored.
     NotStored,
@@ -74,13 +77,22 @@ pub enum Sent {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Event {
+    Begun(Id),
     Sent(Id, Sent),
     Received(Id, Place),
 }
 
 /// The record of one scenario; share it by reference among its tasks.
 #[derive(Debug, Default)]
-pub struct History(Mutex<Vec<Event>>);
+pub struct History(Mutex<Log>);
+
+#[derive(Debug, Default)]
+struct Log {
+    events: Vec<Event>,
+    acknowledged: usize,
+    last_acknowledged: Option<Instant>,
+    longest_silence: Duration,
+}
 
 impl History {
     /// An empty record.
@@ -89,27 +101,40 @@ impl History {
         Self::default()
     }
 
+    /// Records that a send begins; its end has to be recorded once.
+    pub fn begun(&self, id: Id) {
+        self.log().events.push(Event::Begun(id));
+    }
+
     /// Records the end of a send.
     pub fn sent(&self, id: Id, outcome: Sent) {
-        self.push(Event::Sent(id, outcome));
+        let mut log = self.log();
+        if matches!(outcome, Sent::Stored(_)) {
+            let now = Instant::now();
+            let silence = log.last_acknowledged.map_or(Duration::ZERO, |last| now - last);
+            log.longest_silence = log.longest_silence.max(silence);
+            log.last_acknowledged = Some(now);
+            log.acknowledged += 1;
+        }
+        log.events.push(Event::Sent(id, outcome));
     }
 
     /// Records a delivery.
     pub fn received(&self, id: Id, place: Place) {
-        self.push(Event::Received(id, place));
+        self.log().events.push(Event::Received(id, place));
     }
 
     /// How many different messages were acknowledged and are still to be received.
     #[must_use]
     pub fn outstanding(&self) -> usize {
-        let events = self.events();
+        let log = self.log();
         let mut open: BTreeSet<Id> = BTreeSet::new();
-        for event in &events {
+        for event in &log.events {
             if let Event::Sent(id, Sent::Stored(_)) = event {
                 open.insert(*id);
             }
         }
-        for event in &events {
+        for event in &log.events {
             if let Event::Received(id, _) = event {
                 open.remove(id);
             }
@@ -120,24 +145,34 @@ impl History {
     /// How many sends were acknowledged.
     #[must_use]
     pub fn acknowledged(&self) -> usize {
-        self.events()
-            .iter()
-            .filter(|event| matches!(event, Event::Sent(_, Sent::Stored(_))))
-            .count()
+        self.log().acknowledged
+    }
+
+    /// How many sends ended in doubt, and how many certainly stored nothing.
+    #[must_use]
+    pub fn unacknowledged(&self) -> (usize, usize) {
+        let log = self.log();
+        let count = |wanted| {
+            let ended = |event: &&Event| matches!(event, Event::Sent(_, outcome) if *outcome == wanted);
+            log.events.iter().filter(ended).count()
+        };
+        (count(Sent::Unknown), count(Sent::NotStored))
+    }
+
+    /// The longest time between two acknowledgements that came one after the other.
+    #[must_use]
+    pub fn longest_silence(&self) -> Duration {
+        self.log().longest_silence
     }
 
     /// The verdict on all of it.
     #[must_use]
     pub fn check(&self) -> Verdict {
-        check(&self.events())
+        check(&self.log().events)
     }
 
-    fn push(&self, event: Event) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(event);
-    }
-
-    fn events(&self) -> Vec<Event> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -153,18 +188,23 @@ pub struct Verdict {
     pub disordered: BTreeSet<Id>,
     /// Places that held two messages.
     pub conflicts: BTreeSet<Place>,
+    /// Begun, and never said to have ended.
+    pub unended: BTreeSet<Id>,
+    /// Ended more often than begun.
+    pub ended_again: BTreeSet<Id>,
     /// Deliveries beyond the first of each message.
     pub duplicates: usize,
 }
 
 impl Verdict {
-    /// Nothing lost, no ghost, no two messages in one place. Order is only promised by a single consumer of a queue;
+    /// Nothing lost, no ghost, no two messages in one place, and every send ended once. Order is only promised by a single consumer of a queue;
     /// see [`ordered`](Self::ordered).
     ///
     /// # Errors
     /// With all that was found.
     pub fn complete(&self) -> Result<(), Failure> {
-        if self.lost.is_empty() && self.ghosts.is_empty() && self.conflicts.is_empty() {
+        let wrong = [&self.lost, &self.ghosts, &self.unended, &self.ended_again];
+        if wrong.iter().all(|ids| ids.is_empty()) && self.conflicts.is_empty() {
             Ok(())
         } else {
             Err(self.to_string().into())
@@ -198,11 +238,13 @@ impl fmt::Display for Verdict {
         };
         write!(
             f,
-            "lost {}, ghosts {}, disordered {}, offset conflicts {}, duplicates {}",
+            "lost {}, ghosts {}, disordered {}, offset conflicts {}, unended {}, ended again {}, duplicates {}",
             list(&self.lost),
             list(&self.ghosts),
             list(&self.disordered),
             self.conflicts.len(),
+            list(&self.unended),
+            list(&self.ended_again),
             self.duplicates
         )
     }
@@ -212,12 +254,27 @@ fn check(events: &[Event]) -> Verdict {
     let mut verdict = Verdict::default();
     let mut places: BTreeMap<&Place, Id> = BTreeMap::new();
     let mut outcomes: BTreeMap<Id, &Sent> = BTreeMap::new();
+    // Of each send: how often it began, less how often it ended.
+    let mut open: BTreeMap<Id, i64> = BTreeMap::new();
     for event in events {
-        let Event::Sent(id, outcome) = event else { continue };
-        outcomes.insert(*id, outcome);
-        if let Sent::Stored(place) = outcome {
-            occupy(&mut places, place, *id, &mut verdict);
+        match event {
+            Event::Begun(id) => *open.entry(*id).or_default() += 1,
+            Event::Sent(id, outcome) => {
+                *open.entry(*id).or_default() -= 1;
+                outcomes.insert(*id, outcome);
+                if let Sent::Stored(place) = outcome {
+                    occupy(&mut places, place, *id, &mut verdict);
+                }
+            }
+            Event::Received(..) => {}
         }
+    }
+    for (id, open) in open {
+        match open.cmp(&0) {
+            Ordering::Greater => verdict.unended.insert(id),
+            Ordering::Less => verdict.ended_again.insert(id),
+            Ordering::Equal => false,
+        };
     }
 
     let mut seen: BTreeSet<Id> = BTreeSet::new();

@@ -228,6 +228,22 @@ impl RealCluster {
         self.with_process(index, |process| process.signal("CONT"))
     }
 
+    /// Lets every broker that is frozen go on, and starts every one that does not run.
+    ///
+    /// # Errors
+    /// When one does not get ready.
+    pub fn mend(&self) -> Result<(), Failure> {
+        for index in 0..self.brokers.len() {
+            if lock(&self.broker(index)?.process).is_some() {
+                self.thaw(index)?;
+                self.await_ready(index)?;
+            } else {
+                self.restart(index)?;
+            }
+        }
+        Ok(())
+    }
+
     fn broker(&self, index: usize) -> Result<&Broker, Failure> {
         self.brokers
             .get(index)

@@ -176,6 +176,15 @@ pub fn report_skip(reason: &str) {
     print_line(&format!("skip: {reason} (skip {count} of this process)"));
 }
 
+/// Prints a figure that is recorded and not judged: on a busy machine a time proves nothing.
+pub fn report_figure(target: &Target, text: &str) {
+    print_line(&format!(
+        "figure: {} on {}: {text}",
+        target.scenario(),
+        target.kind()
+    ));
+}
+
 /// One line for all scenarios of a file.
 fn report_unselected(kind: Kind, file: &'static str, scenarios: usize) {
     static REPORTED: Mutex<Vec<(Kind, &str)>> = Mutex::new(Vec::new());

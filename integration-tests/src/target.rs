@@ -7,6 +7,7 @@
 
 #[cfg(feature = "docker")]
 mod docker;
+mod embedded;
 mod server;
 
 use std::{
@@ -24,7 +25,7 @@ use rocketmq_client::protocol::{
 };
 use tokio::net::lookup_host;
 
-pub use server::{Server, ServerSettings};
+pub use server::{Pair, Server, ServerSettings};
 
 use crate::{
     Failure,
@@ -142,6 +143,7 @@ fn parse(targets: &str) -> Result<Vec<Choice>, Failure> {
 #[derive(Debug)]
 pub struct Target {
     kind: Kind,
+    scenario: String,
     name_server: String,
     /// Makes the names of this run of this scenario its own.
     run: String,
@@ -164,6 +166,7 @@ impl Target {
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
         Ok(Self {
             kind: choice.kind,
+            scenario: scenario.to_owned(),
             name_server,
             run: format!("{stem}-{seconds:x}-{:x}-{count}", process::id()),
         })
@@ -173,6 +176,12 @@ impl Target {
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// The scenario that it was opened for.
+    #[must_use]
+    pub fn scenario(&self) -> &str {
+        &self.scenario
     }
 
     /// `host:port` of the name server.
@@ -232,6 +241,15 @@ impl Target {
     /// A [`skip`](crate::scenario::skip) when somebody else runs the servers, a failure when they do not start.
     pub async fn own_servers(&self, settings: ServerSettings) -> Result<Server, Failure> {
         Server::start(self.kind, settings).await
+    }
+
+    /// Two brokers of the same kind, for this scenario alone until it drops them: it may break them, and the next one
+    /// gets them mended. What other scenarios stored is still there.
+    ///
+    /// # Errors
+    /// As [`own_servers`](Self::own_servers).
+    pub async fn pair(&self) -> Result<Pair, Failure> {
+        Pair::open(self.kind).await
     }
 }
 

@@ -2,17 +2,22 @@
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
-use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::watch,
     time::sleep,
 };
 
-use super::{Cut, Direction, Fault, Rule, Rules, lock};
+use super::{
+    Cut, Direction, Fault, Rule, Rules,
+    edit::{self, Summary},
+    lock,
+};
 
 /// A frame with a longer header is passed on as mere bytes.
 const MAX_HEADER: usize = 1 << 20;
@@ -21,6 +26,8 @@ const MAX_BODY: usize = 4 << 20;
 const CHUNK: usize = 64 << 10;
 /// Requests without an answer are forgotten beyond this number.
 const MAX_REQUESTS: usize = 1 << 16;
+/// No more copies than this wait to be written.
+const MAX_HELD: usize = 1 << 12;
 
 /// Why a connection ends before both sides are done.
 #[derive(Debug)]
@@ -57,6 +64,8 @@ pub(super) struct Pump<R, W> {
     frames: u64,
     /// Bytes written in this direction.
     position: u64,
+    /// Copies to be written after so many more frames.
+    held: Vec<(u32, Vec<u8>)>,
 }
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
@@ -75,6 +84,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
             requests,
             frames: 0,
             position: 0,
+            held: Vec::new(),
         }
     }
 
@@ -101,32 +111,96 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
         if frame.len() < 8 + header {
             return self.rest(&frame).await;
         }
-        if let Some(summary) = frame
+        let summary = frame
             .split_at_checked(8)
-            .and_then(|(start, header)| Summary::read(start, header))
-            && self.swallow(&summary)
-        {
+            .and_then(|(start, header)| Summary::read(start, header));
+        // The code of the request that this is or answers.
+        let asked = summary.and_then(|summary| self.pair(&summary));
+        let length = 8 + header + body;
+        let concerns = |fault: &Fault| match (fault, asked) {
+            (
+                Fault::DropAnswer { code }
+                | Fault::Recode { code, .. }
+                | Fault::Repeat { code, .. }
+                | Fault::Misaddress { code, .. },
+                Some(asked),
+            ) => *code == asked,
+            (Fault::CutIn { code, after: at, .. } | Fault::FlipIn { code, at, .. }, Some(asked)) => {
+                *code == asked && *at < length
+            }
+            (Fault::Readdress { .. }, _) => true,
+            _ => false,
+        };
+        let rules = self.rules_where(concerns);
+        let dropped = |rule: &&Arc<Rule>| matches!(rule.fault, Fault::DropAnswer { .. });
+        if rules.iter().find(dropped).is_some_and(|rule| rule.strike()) {
             let mut swallowed = (&mut self.reader).take(body as u64);
             return Ok(tokio::io::copy(&mut swallowed, &mut tokio::io::sink()).await? == body as u64);
         }
         self.frames += 1;
-        if body <= MAX_BODY
-            && self
-                .rule(|fault| matches!(fault, Fault::Readdress { .. }))
-                .is_some()
-        {
-            (&mut self.reader)
-                .take(body as u64)
-                .read_to_end(&mut frame)
-                .await?;
-            self.readdress(&mut frame, 8 + header);
+        if rules.is_empty() || body > MAX_BODY {
             self.lie(&mut frame);
             self.write(&frame).await?;
-            return Ok(true);
+            return self.copy(body as u64).await;
         }
+        (&mut self.reader)
+            .take(body as u64)
+            .read_to_end(&mut frame)
+            .await?;
+        self.whole(frame, 8 + header, &rules).await?;
+        Ok(true)
+    }
+
+    /// Writes a frame that was read to its end, with the faults that need that.
+    async fn whole(&mut self, mut frame: Vec<u8>, body_at: usize, rules: &[Arc<Rule>]) -> Result<(), End> {
+        for rule in rules {
+            match rule.fault {
+                Fault::Readdress { from, to } => readdress(&mut frame, body_at, rule, from, to),
+                Fault::Recode { to, .. } if rule.strike() => {
+                    frame = edit::with_code(&frame, to).unwrap_or(frame);
+                }
+                Fault::Misaddress { mask, .. } if rule.strike() => {
+                    if let Some(copy) = edit::with_opaque(&frame, |opaque| opaque ^ mask) {
+                        self.write(&copy).await?;
+                    }
+                }
+                Fault::FlipIn { at, mask, .. } => {
+                    if let Some(byte) = frame.get_mut(at)
+                        && rule.strike()
+                    {
+                        *byte ^= mask;
+                    }
+                }
+                Fault::CutIn { after, how, .. } if rule.strike() => {
+                    frame.truncate(after);
+                    self.write(&frame).await?;
+                    return Err(End::Cut(how));
+                }
+                _ => {}
+            }
+        }
+        let copy = frame.clone();
         self.lie(&mut frame);
         self.write(&frame).await?;
-        self.copy(body as u64).await
+        for (frames, _) in &mut self.held {
+            *frames = frames.saturating_sub(1);
+        }
+        for rule in rules {
+            if let Fault::Repeat { after, .. } = rule.fault
+                && self.held.len() < MAX_HELD
+                && rule.strike()
+            {
+                self.held.push((after, copy.clone()));
+            }
+        }
+        let (due, held): (Vec<_>, Vec<_>) = std::mem::take(&mut self.held)
+            .into_iter()
+            .partition(|(frames, _)| *frames == 0);
+        self.held = held;
+        for (_, copy) in due {
+            self.write(&copy).await?;
+        }
+        Ok(())
     }
 
     /// What is no frame: these bytes and all that follow.
@@ -154,43 +228,15 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
         Ok(true)
     }
 
-    fn swallow(&self, summary: &Summary) -> bool {
+    /// Notes a request. Gives its code, or the code of the request that a response answers.
+    fn pair(&self, summary: &Summary) -> Option<i32> {
         match (self.direction, summary.response) {
             (Direction::ToServer, false) => {
                 self.requests.asked(summary.opaque, summary.code);
-                false
+                Some(summary.code)
             }
-            (Direction::ToClient, true) => {
-                let Some(asked) = self.requests.answered(summary.opaque) else {
-                    return false;
-                };
-                self.rule(|fault| matches!(fault, Fault::DropAnswer { code } if *code == asked))
-                    .is_some_and(|rule| rule.strike())
-            }
-            _ => false,
-        }
-    }
-
-    fn readdress(&self, frame: &mut Vec<u8>, body_at: usize) {
-        for rule in self.rules_where(|fault| matches!(fault, Fault::Readdress { .. })) {
-            let Fault::Readdress { from, to } = &rule.fault else {
-                continue;
-            };
-            let body = frame.split_off(body_at);
-            let text = String::from_utf8(body).map(|text| {
-                // Quoted as in JSON, lest a port be found inside a longer one.
-                let (from, to) = (format!("\"{from}\""), format!("\"{to}\""));
-                if text.contains(&from) && rule.strike() {
-                    text.replace(&from, &to)
-                } else {
-                    text
-                }
-            });
-            frame.extend(text.map_or_else(std::string::FromUtf8Error::into_bytes, String::into_bytes));
-        }
-        let length = u32::try_from(frame.len().saturating_sub(4)).unwrap_or(u32::MAX);
-        if let Some(field) = frame.first_chunk_mut::<4>() {
-            *field = length.to_be_bytes();
+            (Direction::ToClient, true) => self.requests.answered(summary.opaque),
+            _ => None,
         }
     }
 
@@ -220,6 +266,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
                 && rule.strike()
             {
                 sleep(delay).await;
+            }
+        }
+        for rule in self.rules_where(|fault| matches!(fault, Fault::Throttle { .. })) {
+            if let Fault::Throttle { bytes_per_second } = rule.fault
+                && rule.strike()
+            {
+                let micros = bytes.len() as u64 * 1_000_000 / u64::from(bytes_per_second.max(1));
+                sleep(Duration::from_micros(micros)).await;
             }
         }
         let mut bytes = bytes.to_vec();
@@ -291,43 +345,17 @@ fn lengths(start: &[u8]) -> Option<(usize, usize)> {
     (header <= MAX_HEADER && length >= header.checked_add(4)?).then_some((length, header))
 }
 
-/// The three facts of a header that matter here.
-struct Summary {
-    code: i32,
-    opaque: i32,
-    response: bool,
-}
-
-impl Summary {
-    fn read(start: &[u8], header: &[u8]) -> Option<Self> {
-        match start.get(4)? {
-            0 => {
-                let header: Value = serde_json::from_slice(header).ok()?;
-                let number = |name| {
-                    header
-                        .get(name)
-                        .and_then(Value::as_i64)
-                        .and_then(|n| i32::try_from(n).ok())
-                };
-                Some(Self {
-                    code: number("code")?,
-                    opaque: number("opaque").unwrap_or_default(),
-                    response: number("flag").unwrap_or_default() & 1 == 1,
-                })
-            }
-            1 => {
-                // code i16, language i8, version i16, opaque i32, flag i32
-                let (code, rest) = header.split_first_chunk::<2>()?;
-                let (_, rest) = rest.split_first_chunk::<3>()?;
-                let (opaque, rest) = rest.split_first_chunk::<4>()?;
-                let (flag, _) = rest.split_first_chunk::<4>()?;
-                Some(Self {
-                    code: i16::from_be_bytes(*code).into(),
-                    opaque: i32::from_be_bytes(*opaque),
-                    response: i32::from_be_bytes(*flag) & 1 == 1,
-                })
-            }
-            _ => None,
+fn readdress(frame: &mut Vec<u8>, body_at: usize, rule: &Rule, from: SocketAddr, to: SocketAddr) {
+    let body = frame.split_off(body_at);
+    let text = String::from_utf8(body).map(|text| {
+        // Quoted as in JSON, lest a port be found inside a longer one.
+        let (from, to) = (format!("\"{from}\""), format!("\"{to}\""));
+        if text.contains(&from) && rule.strike() {
+            text.replace(&from, &to)
+        } else {
+            text
         }
-    }
+    });
+    frame.extend(text.map_or_else(std::string::FromUtf8Error::into_bytes, String::into_bytes));
+    edit::set_length(frame);
 }

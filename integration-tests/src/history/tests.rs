@@ -25,9 +25,14 @@ fn place(id: Id) -> Place {
 fn sound() -> Vec<Event> {
     let ids =
         || (0..MESSAGES).flat_map(|sequence| (0..PRODUCERS).map(move |producer| id(producer, sequence)));
-    let sent = ids().map(|id| Event::Sent(id, Sent::Stored(place(id))));
+    let sent = ids().flat_map(|id| send(id, Sent::Stored(place(id))));
     let received = ids().map(|id| Event::Received(id, place(id)));
     sent.chain(received).collect()
+}
+
+/// A send that ends once.
+fn send(id: Id, outcome: Sent) -> [Event; 2] {
+    [Event::Begun(id), Event::Sent(id, outcome)]
 }
 
 fn reception(events: &[Event], wanted: Id) -> usize {
@@ -59,7 +64,7 @@ fn a_dropped_message_is_lost() {
 fn an_acknowledgement_of_a_message_that_never_comes_is_a_loss() {
     let mut events = sound();
     let phantom = id(1, MESSAGES);
-    events.insert(0, Event::Sent(phantom, Sent::Stored(place(phantom))));
+    events.extend(send(phantom, Sent::Stored(place(phantom))));
     assert_eq!(check(&events).lost, [phantom].into());
 }
 
@@ -67,7 +72,7 @@ fn an_acknowledgement_of_a_message_that_never_comes_is_a_loss() {
 fn a_message_of_unknown_fate_may_come_or_not() {
     let mut events = sound();
     let missing = id(1, MESSAGES);
-    events.insert(0, Event::Sent(missing, Sent::Unknown));
+    events.extend(send(missing, Sent::Unknown));
     assert!(check(&events).ordered().is_ok());
     events.push(Event::Received(missing, place(missing)));
     assert!(check(&events).ordered().is_ok());
@@ -87,7 +92,7 @@ fn a_message_that_nobody_sent_is_a_ghost() {
 fn a_message_reported_as_not_stored_is_a_ghost_when_it_comes() {
     let mut events = sound();
     let ghost = id(1, MESSAGES);
-    events.push(Event::Sent(ghost, Sent::NotStored));
+    events.extend(send(ghost, Sent::NotStored));
     assert!(check(&events).complete().is_ok());
     events.push(Event::Received(ghost, place(ghost)));
     assert_eq!(check(&events).ghosts, [ghost].into());
@@ -151,7 +156,7 @@ fn a_replay_that_skips_a_message_is_out_of_order() {
 fn a_new_message_before_a_replay_has_caught_up_is_out_of_order() {
     let mut events = sound();
     let (replayed, new) = (id(1, MESSAGES - 4), id(1, MESSAGES));
-    events.insert(0, Event::Sent(new, Sent::Stored(place(new))));
+    events.extend(send(new, Sent::Stored(place(new))));
     events.push(Event::Received(replayed, place(replayed)));
     events.push(Event::Received(new, place(new)));
     assert_eq!(check(&events).disordered, [new].into());
@@ -170,6 +175,56 @@ fn two_messages_in_one_place_are_a_conflict() {
         assert_eq!(verdict.conflicts, [taken.clone()].into());
         assert!(verdict.complete().is_err());
     }
+}
+
+#[test]
+fn a_send_that_never_ends_is_found_and_so_is_one_that_ends_twice() {
+    for sequence in [0, 7, MESSAGES - 1] {
+        let wanted = id(1, sequence);
+        let is_end = |event: &Event| matches!(event, Event::Sent(id, _) if *id == wanted);
+        let mut events = sound();
+        let at = events.iter().position(is_end).unwrap();
+        let end = events.remove(at);
+        let verdict = check(&events);
+        assert_eq!(verdict.unended, [wanted].into());
+        assert!(verdict.complete().is_err());
+
+        events.push(end.clone());
+        assert!(check(&events).ordered().is_ok());
+        events.push(end);
+        let verdict = check(&events);
+        assert_eq!(verdict.ended_again, [wanted].into());
+        assert!(verdict.complete().is_err());
+    }
+}
+
+#[test]
+fn a_message_that_is_delivered_but_whose_send_was_never_reported_is_found() {
+    let mut events = sound();
+    let silent = id(1, MESSAGES);
+    events.extend([Event::Begun(silent), Event::Received(silent, place(silent))]);
+    let verdict = check(&events);
+    assert_eq!(verdict.unended, [silent].into());
+    assert_eq!(verdict.ghosts, [silent].into());
+}
+
+#[test]
+fn ends_are_counted_by_kind_and_silences_measured() {
+    let history = History::new();
+    assert_eq!(history.longest_silence(), Duration::ZERO);
+    for (sequence, outcome) in [
+        (0, Sent::Stored(place(id(0, 0)))),
+        (1, Sent::Unknown),
+        (2, Sent::NotStored),
+        (3, Sent::Unknown),
+        (4, Sent::Stored(place(id(0, 4)))),
+    ] {
+        history.begun(id(0, sequence));
+        history.sent(id(0, sequence), outcome);
+    }
+    assert_eq!((history.acknowledged(), history.unacknowledged()), (2, (2, 1)));
+    assert!(history.longest_silence() > Duration::ZERO);
+    assert_eq!(history.check().lost.len(), 2);
 }
 
 #[test]

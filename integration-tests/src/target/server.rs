@@ -2,19 +2,20 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Deref,
     sync::{Arc, OnceLock},
 };
 
 use rocketmq_embedded_broker::EmbeddedBroker;
 use tokio::{
     runtime::{Builder, Runtime},
-    sync::OnceCell,
+    sync::{MappedMutexGuard, Mutex, MutexGuard, OnceCell},
     task::spawn_blocking,
 };
 
-use super::Kind;
 #[cfg(feature = "docker")]
 use super::docker;
+use super::{Kind, embedded::EmbeddedCluster};
 use crate::{
     Failure,
     real::{RealCluster, Version},
@@ -29,6 +30,19 @@ pub struct ServerSettings {
     pub brokers: u16,
     /// Whether a send to an unknown topic creates it.
     pub auto_create_topics: bool,
+    /// Further settings of real brokers, in their own words. The embedded one has none of them.
+    pub broker: BTreeMap<String, String>,
+}
+
+impl ServerSettings {
+    /// Two brokers.
+    #[must_use]
+    pub fn pair() -> Self {
+        Self {
+            brokers: 2,
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for ServerSettings {
@@ -36,28 +50,25 @@ impl Default for ServerSettings {
         Self {
             brokers: 1,
             auto_create_topics: true,
+            broker: BTreeMap::new(),
         }
     }
 }
 
-/// A cluster for one scenario alone. It ends when dropped.
+/// A cluster that a scenario may break. It ends when dropped.
 #[derive(Debug)]
 pub struct Server(Running);
 
 #[derive(Debug)]
 enum Running {
-    Embedded(EmbeddedBroker),
+    Embedded(EmbeddedCluster),
     Real(Arc<RealCluster>),
 }
 
 impl Server {
     pub(super) async fn start(kind: Kind, settings: ServerSettings) -> Result<Self, Failure> {
         match kind {
-            Kind::Embedded if settings.brokers == 1 => {
-                let builder = EmbeddedBroker::builder().auto_create_topics(settings.auto_create_topics);
-                Ok(Self(Running::Embedded(builder.start().await?)))
-            }
-            Kind::Embedded => Err(skip("an embedded broker is alone")),
+            Kind::Embedded => Ok(Self(Running::Embedded(EmbeddedCluster::start(&settings).await?))),
             Kind::Rocketmq5 => Self::start_real(Version::V5, settings).await,
             Kind::Rocketmq4 => Self::start_real(Version::V4, settings).await,
             _ => Err(skip(format!("{kind}: these servers are not ours to break"))),
@@ -65,10 +76,11 @@ impl Server {
     }
 
     async fn start_real(version: Version, settings: ServerSettings) -> Result<Self, Failure> {
-        let wishes = BTreeMap::from([(
+        let mut wishes = settings.broker;
+        wishes.insert(
             "autoCreateTopicEnable".to_owned(),
             settings.auto_create_topics.to_string(),
-        )]);
+        );
         let start = move || RealCluster::start(version, settings.brokers, &wishes);
         Ok(Self(Running::Real(Arc::new(spawn_blocking(start).await??))))
     }
@@ -77,33 +89,41 @@ impl Server {
     #[must_use]
     pub fn name_server(&self) -> String {
         match &self.0 {
-            Running::Embedded(broker) => broker.name_server(),
+            Running::Embedded(cluster) => cluster.name_server(),
             Running::Real(cluster) => cluster.name_server(),
         }
     }
 
     /// Ends a broker at once, as a crash does. What it acknowledged it must still have when it is restarted.
-    /// The embedded broker takes its name server with it.
     ///
     /// # Errors
     /// When it does not run.
     pub async fn kill(&self, broker: usize) -> Result<(), Failure> {
         match &self.0 {
-            Running::Embedded(embedded) => {
-                embedded.kill().await;
-                Ok(())
-            }
+            Running::Embedded(cluster) => cluster.kill(broker).await,
             Running::Real(cluster) => on_thread(cluster, move |cluster| cluster.kill(broker)).await,
         }
     }
 
-    /// Starts a broker that was killed, with its data, and waits until it serves.
+    /// Ends a broker as an administrator does: with SIGTERM, so that it says good-bye. The embedded one has nothing to
+    /// say or to write, so it is killed.
+    ///
+    /// # Errors
+    /// When it does not run, or does not end.
+    pub async fn stop(&self, broker: usize) -> Result<(), Failure> {
+        match &self.0 {
+            Running::Embedded(cluster) => cluster.kill(broker).await,
+            Running::Real(cluster) => on_thread(cluster, move |cluster| cluster.stop(broker)).await,
+        }
+    }
+
+    /// Starts a broker that was killed or stopped, with its data, and waits until it serves.
     ///
     /// # Errors
     /// When it runs, or does not get ready.
     pub async fn restart(&self, broker: usize) -> Result<(), Failure> {
         match &self.0 {
-            Running::Embedded(embedded) => Ok(embedded.restart().await?),
+            Running::Embedded(cluster) => cluster.restart(broker).await,
             Running::Real(cluster) => on_thread(cluster, move |cluster| cluster.restart(broker)).await,
         }
     }
@@ -111,10 +131,10 @@ impl Server {
     /// Makes a broker fall silent, with its connections open.
     ///
     /// # Errors
-    /// When it does not run; a [`skip`] on the embedded broker, which cannot stop without the test.
+    /// When it does not run.
     pub async fn freeze(&self, broker: usize) -> Result<(), Failure> {
         match &self.0 {
-            Running::Embedded(_) => Err(skip("an embedded broker is not a process to be stopped")),
+            Running::Embedded(cluster) => cluster.freeze(broker),
             Running::Real(cluster) => on_thread(cluster, move |cluster| cluster.freeze(broker)).await,
         }
     }
@@ -122,12 +142,64 @@ impl Server {
     /// Ends the silence.
     ///
     /// # Errors
-    /// When it does not run; a [`skip`] on the embedded broker.
+    /// When it does not run.
     pub async fn thaw(&self, broker: usize) -> Result<(), Failure> {
         match &self.0 {
-            Running::Embedded(_) => Err(skip("an embedded broker is not a process to be stopped")),
+            Running::Embedded(cluster) => cluster.thaw(broker),
             Running::Real(cluster) => on_thread(cluster, move |cluster| cluster.thaw(broker)).await,
         }
+    }
+
+    /// Undoes what a scenario did that failed halfway.
+    async fn mend(&self) -> Result<(), Failure> {
+        match &self.0 {
+            Running::Embedded(_) => Ok(()),
+            Running::Real(cluster) => on_thread(cluster, RealCluster::mend).await,
+        }
+    }
+}
+
+/// Two brokers that one scenario at a time has, and may break: real ones take too long to start to be started for each.
+#[derive(Debug)]
+pub struct Pair(Held);
+
+#[derive(Debug)]
+enum Held {
+    Own(Server),
+    Shared(MappedMutexGuard<'static, Server>),
+}
+
+impl Deref for Pair {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        match &self.0 {
+            Held::Own(server) => server,
+            Held::Shared(server) => server,
+        }
+    }
+}
+
+impl Pair {
+    pub(super) async fn open(kind: Kind) -> Result<Self, Failure> {
+        static V5: Mutex<Option<Server>> = Mutex::const_new(None);
+        static V4: Mutex<Option<Server>> = Mutex::const_new(None);
+        let shared = match kind {
+            Kind::Rocketmq5 => &V5,
+            Kind::Rocketmq4 => &V4,
+            _ => {
+                return Ok(Self(Held::Own(
+                    Server::start(kind, ServerSettings::pair()).await?,
+                )));
+            }
+        };
+        let mut held = shared.lock().await;
+        match held.as_ref() {
+            Some(server) => server.mend().await?,
+            None => *held = Some(Server::start(kind, ServerSettings::pair()).await?),
+        }
+        let server = MutexGuard::try_map(held, Option::as_mut).map_err(|_| "the pair was just started")?;
+        Ok(Self(Held::Shared(server)))
     }
 }
 
