@@ -80,6 +80,10 @@ struct Shared {
     last_read: AtomicU64,
     /// How many requests have timed out since the last byte came.
     silent_timeouts: AtomicU32,
+    /// When the last frame was whole, in milliseconds since `started`.
+    last_frame: AtomicU64,
+    /// How many requests have timed out since the last frame was whole.
+    frameless_timeouts: AtomicU32,
 }
 
 /// Whether a request is answered; if not, what its frame takes of the sender's room.
@@ -148,6 +152,8 @@ impl Connection {
             started: Instant::now(),
             last_read: AtomicU64::new(0),
             silent_timeouts: AtomicU32::new(0),
+            last_frame: AtomicU64::new(0),
+            frameless_timeouts: AtomicU32::new(0),
         });
         tasks.spawn("connection-write", |stop| {
             io::write(Arc::clone(&shared), writer, stop)

@@ -36,6 +36,9 @@ const LAST_WRITE: Duration = Duration::from_secs(1);
 const CROWD: usize = 8;
 /// A silence of this length and enough requests without an answer mean that the peer is frozen.
 const FROZEN_SILENCE: Duration = Duration::from_secs(1);
+/// Bytes that make up no frame for so long, and enough requests without an answer, mean that the stream is out of step:
+/// a length was damaged, and the answers that follow are taken for the rest of that frame.
+const FRAMELESS: Duration = Duration::from_secs(5);
 
 pub(super) async fn write<W>(shared: Arc<Shared>, mut writer: W, stop: CancellationToken)
 where
@@ -119,6 +122,7 @@ pub(super) async fn read<R>(
             .last_read
             .store(shared.millis_since_start().max(1), Ordering::Relaxed);
         shared.silent_timeouts.store(0, Ordering::Relaxed);
+        let unframed = buffer.len();
         let damage = loop {
             match next_frame(&mut buffer) {
                 Ok(Some(frame)) if frame.is_response() => replies.push(frame),
@@ -127,6 +131,12 @@ pub(super) async fn read<R>(
                 Err(error) => break Some(error),
             }
         };
+        if buffer.len() < unframed {
+            shared
+                .last_frame
+                .store(shared.last_read.load(Ordering::Relaxed), Ordering::Relaxed);
+            shared.frameless_timeouts.store(0, Ordering::Relaxed);
+        }
         {
             let mut slots = lock(&shared.slots);
             let late = slots.late_replies();
@@ -201,6 +211,24 @@ pub(super) async fn sweep(shared: Arc<Shared>, stop: CancellationToken) {
         if swept.expired > 0 {
             let unanswered =
                 shared.silent_timeouts.fetch_add(swept.expired, Ordering::Relaxed) + swept.expired;
+            let framed = shared.started + Duration::from_millis(shared.last_frame.load(Ordering::Relaxed));
+            let frameless = shared
+                .frameless_timeouts
+                .fetch_add(swept.expired, Ordering::Relaxed)
+                + swept.expired;
+            // Bytes came in between, or both counts were equal.
+            if frameless >= shared.options.frozen_after
+                && unanswered < frameless
+                && now.saturating_duration_since(framed) >= FRAMELESS
+            {
+                let peer = &shared.peer;
+                warn!(%peer, frameless, "what the peer sends is no frame, the connection is closed");
+                let text = format!(
+                    "{peer} left {frameless} requests in a row without an answer and sent bytes that make no frame; \
+                     was a length damaged on the way?"
+                );
+                return shared.fail(Error::new(ErrorKind::Protocol, text).at(Arc::clone(peer)));
+            }
             if unanswered >= shared.options.frozen_after && silence >= FROZEN_SILENCE {
                 let peer = &shared.peer;
                 warn!(%peer, unanswered, ?silence, "the peer counts as frozen, the connection is closed");

@@ -235,6 +235,26 @@ async fn a_peer_that_still_talks_is_not_frozen() {
     assert!(pair.connection.is_usable());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_out_of_step_ends_though_bytes_keep_coming() {
+    let mut pair = Pair::new(TransportOptions::default());
+    // A frame that announces a megabyte: every answer that follows is taken for a part of it.
+    pair.peer.write_all(&[0, 0x10, 0, 0]).await.unwrap();
+    for request in 0..3 {
+        assert!(pair.connection.is_usable(), "{request}");
+        let in_flight = pair.in_flight(request);
+        let asked = pair.next().await;
+        pair.answer(&reply_to(&asked)).await;
+        assert_eq!(in_flight.await.unwrap_err().kind(), ErrorKind::Timeout);
+    }
+    let reason = pair.connection.failure().unwrap();
+    assert_eq!(reason.kind(), ErrorKind::Protocol);
+    assert!(
+        reason.to_string().contains("bytes that make no frame"),
+        "{reason}"
+    );
+}
+
 #[tokio::test]
 async fn garbage_ends_the_connection_with_an_error_that_says_so() {
     for garbage in [
