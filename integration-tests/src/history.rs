@@ -17,8 +17,10 @@ use std::{
     fmt,
     str::FromStr,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 use crate::Failure;
 

@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use integration_tests::{
@@ -19,7 +19,11 @@ use integration_tests::{
 use rocketmq_client::{
     Client, ClientBuilder, ConsumeFrom, Message, MessageView, Persisted, Producer, PushConsumer, SendReceipt,
 };
-use tokio::{sync::Semaphore, task::JoinSet, time::sleep};
+use tokio::{
+    sync::Semaphore,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 /// How many sends of one sender are in flight at most, where they do not wait for each other.
 const IN_FLIGHT: u32 = 32;
