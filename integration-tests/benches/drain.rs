@@ -15,6 +15,7 @@ use bytes::Bytes;
 use integration_tests::Failure;
 use integration_tests::program::BrokerProcess;
 use integration_tests::report::{Report, Spread};
+use integration_tests::usage::{cpu_seconds, peak_resident_mib, resident_mib};
 use rocketmq_client::{Client, ConsumeFrom, Message, MessageView};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
@@ -125,7 +126,7 @@ async fn consume(order: &str) -> Result<Drained> {
     let (name_server, topic, group, messages) = (word()?, word()?, word()?, word()?.parse::<u64>()?);
     let client = Client::connect(name_server).await?;
     let (seen, done) = (Arc::new(AtomicU64::new(0)), Arc::new(Notify::new()));
-    let resident_before_mib = status_mib("VmRSS:")?;
+    let resident_before_mib = resident_mib()?;
     let (start, cpu_before) = (Instant::now(), cpu_seconds()?);
     let handler = {
         let (seen, done) = (Arc::clone(&seen), Arc::clone(&done));
@@ -148,7 +149,7 @@ async fn consume(order: &str) -> Result<Drained> {
         seconds: start.elapsed().as_secs_f64(),
         cpu_seconds: cpu_seconds()? - cpu_before,
         resident_before_mib,
-        peak_mib: status_mib("VmHWM:")?,
+        peak_mib: peak_resident_mib()?,
     };
     consumer.shutdown().await;
     client.shutdown().await;
@@ -161,35 +162,4 @@ fn setting<T: std::str::FromStr<Err: Error + Send + Sync + 'static>>(name: &str,
         .map(|value| value.parse())
         .transpose()?
         .unwrap_or(default))
-}
-
-fn status_mib(key: &str) -> Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix(key))
-        .ok_or("no such line")?;
-    Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
-}
-
-/// User and system time of this process.
-fn cpu_seconds() -> Result<f64> {
-    // Linux counts in hundredths of a second on every machine that Rust runs on.
-    const TICKS_PER_SECOND: f64 = 100.0;
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    // The name in brackets may hold blanks; the numbers start behind it with the third field.
-    let fields: Vec<&str> = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .collect();
-    let ticks = |at: usize| {
-        fields
-            .get(at)
-            .ok_or("a short line")?
-            .parse::<f64>()
-            .map_err(Failure::from)
-    };
-    Ok((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND)
 }

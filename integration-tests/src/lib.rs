@@ -9,6 +9,9 @@
 //! - [`fault_proxy`]: a TCP proxy that cuts, stalls, flips and lies;
 //! - [`history`]: what was sent and received, and the verdict on it;
 //! - [`program`]: the embedded broker as a child process;
+//! - [`instant`]: a broker that answers every send at once;
+//! - [`load`]: programs of several languages that send as fast as they can;
+//! - [`usage`]: CPU time and memory of this process;
 //! - [`report`]: tables and JSON lines of the benchmarks.
 //!
 //! The scenarios themselves are in `tests/scenarios`. What they need of the outside world is installed by
@@ -25,6 +28,8 @@ mod base64;
 pub mod admin;
 pub mod fault_proxy;
 pub mod history;
+pub mod instant;
+pub mod load;
 pub mod mqadmin;
 pub mod peer;
 pub mod program;
@@ -32,6 +37,7 @@ pub mod real;
 pub mod report;
 pub mod scenario;
 pub mod target;
+pub mod usage;
 pub mod wire;
 
 /// Why a scenario or a fixture failed; any error and any text converts into it.

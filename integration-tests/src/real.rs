@@ -112,6 +112,24 @@ impl RealCluster {
     /// # Errors
     /// When the jars are not installed, or a process ends or is not ready in two minutes; with the end of its log.
     pub fn start(version: Version, brokers: u16, wishes: &BTreeMap<String, String>) -> Result<Self, Failure> {
+        let heap = ["-Xms256m", "-Xmx768m", "-XX:MaxDirectMemorySize=512m"];
+        Self::start_with(version, brokers, wishes, &heap)
+    }
+
+    /// One broker as it would run in production: the compiler and collector that the JVM chooses, 2 GiB of heap.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_for_measuring(version: Version) -> Result<Self, Failure> {
+        Self::start_with(version, 1, &BTreeMap::new(), settings::MEASURED)
+    }
+
+    fn start_with(
+        version: Version,
+        brokers: u16,
+        wishes: &BTreeMap<String, String>,
+        jvm: &[&str],
+    ) -> Result<Self, Failure> {
         if !(1..=PortBlock::BROKERS).contains(&brokers) {
             return Err(format!("{brokers} brokers; a cluster has 1 to {}", PortBlock::BROKERS).into());
         }
@@ -151,13 +169,12 @@ impl RealCluster {
             let settings =
                 settings::broker(version, &name, cluster.ports.name_server(), ports, &store, wishes);
             settings::write(&file, &settings)?;
-            let heap = ["-Xms256m", "-Xmx768m", "-XX:MaxDirectMemorySize=512m"];
             let main = [
                 "org.apache.rocketmq.broker.BrokerStartup",
                 "-c",
                 &file.display().to_string(),
             ];
-            let command = settings::java(version, &jars, &home, &heap, &main);
+            let command = settings::java(version, &jars, &home, jvm, &main);
             cluster.brokers.push(Broker {
                 command,
                 settings,
