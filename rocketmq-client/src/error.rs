@@ -54,6 +54,8 @@ pub enum ErrorKind {
     Rejected,
     /// Something is above a size limit. Nothing was sent.
     TooLarge,
+    /// The broker stored the message, but less safely than the send [required](crate::SendBuilder::require_ok).
+    NotDurable,
     /// The peer does not know the request.
     Unsupported,
     /// The peer sent what cannot be read.
@@ -104,6 +106,7 @@ impl Error {
             | ErrorKind::Auth
             | ErrorKind::Rejected
             | ErrorKind::TooLarge
+            | ErrorKind::NotDurable
             | ErrorKind::Unsupported
             | ErrorKind::Protocol
             | ErrorKind::Closed => false,
@@ -191,6 +194,19 @@ impl Error {
             .caused_by(cause)
             .at(peer),
         }
+    }
+
+    /// The error for a message that a broker stored less safely than it should.
+    pub(crate) fn not_durable(peer: &str, status: &str, response: (ResponseCode, String)) -> Self {
+        let mut error = Self::new(
+            ErrorKind::NotDurable,
+            format!(
+                "{peer} stored the message, but with {status}, and SEND_OK is required; see to its disk and its \
+                 slaves, or take what it can give"
+            ),
+        );
+        error.0.response = Some(response);
+        error.at(peer).with_persisted(Persisted::Yes)
     }
 
     /// The error for a request that cannot be put on the wire.

@@ -80,13 +80,14 @@ mod trace;
 mod transport;
 
 pub use auth::{Credentials, CredentialsProvider, IssuedCredentials, RotatingCredentials};
-pub use cluster::{Client, ClientBuilder};
+pub use cluster::{Client, ClientBuilder, LatencyFaultTolerance};
 pub use consumer::{
     AllocateAveragely, AllocateByCircle, AllocateStrategy, BoxError, ConsumeFrom, ConsumerStats, Filter,
     IntoOutcome, Leased, LeasedStream, Outcome, PushConsumer, PushConsumerBuilder, Retry, ShutdownReport,
 };
 pub use error::{Error, ErrorKind, Persisted, Result};
 pub use message::{Message, MessageView};
+pub use producer::queue_selector;
 pub use producer::{
     Forbid, Forbidding, Producer, ProducerBuilder, SendBuilder, SendContext, SendFuture, SendHandle,
     SendKind, SendMode, SendReceipt, SendStack, SendStatus, Sending, WhenFull, forbid,

@@ -7,6 +7,7 @@ mod discovery;
 mod heartbeat;
 mod identity;
 mod inbound;
+mod latency;
 mod member;
 mod name_server;
 mod naming;
@@ -31,6 +32,8 @@ use crate::transport::{Outbound, Remoting};
 
 pub(crate) use client::Options;
 pub use client::{Client, ClientBuilder};
+pub(crate) use latency::Detector;
+pub use latency::LatencyFaultTolerance;
 pub(crate) use member::{BoxFuture, GroupMember, ProducerMember};
 pub(crate) use route::TopicRoute;
 

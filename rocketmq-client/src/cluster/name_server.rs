@@ -125,7 +125,7 @@ impl NameServers {
         let start = self.current.load(Ordering::Relaxed);
         let count = addresses.len();
         let mut order: Vec<usize> = (start..start + count).collect();
-        order.sort_by_key(|&index| remoting.pool().is_suspect(&at(&addresses, index)));
+        order.sort_by_key(|&index| remoting.pool().standings().of(&at(&addresses, index)));
         let mut last = None;
         for (tried, index) in order.into_iter().enumerate() {
             let address = at(&addresses, index);
@@ -140,7 +140,7 @@ impl NameServers {
             match answer {
                 Ok(response) => {
                     self.keep(start, index);
-                    remoting.pool().trust(&address);
+                    remoting.pool().standings().good(&address);
                     return Ok(response);
                 }
                 Err(error) if is_answer(&error) => {
@@ -149,7 +149,7 @@ impl NameServers {
                 }
                 Err(error) => {
                     warn!(%address, %error, "a name server failed");
-                    remoting.pool().suspect(&address, AVOIDED);
+                    remoting.pool().standings().broken(&address, Some(AVOIDED));
                     last = Some(error);
                 }
             }

@@ -30,8 +30,8 @@ const MISSING: Duration = Duration::from_secs(1);
 pub(crate) struct TopicRoute {
     data: TopicRouteData,
     publish: Arc<[MessageQueue]>,
-    /// The address of the master for each of the `publish` queues.
-    publish_addresses: Vec<Arc<str>>,
+    /// The address of the master for each of the `publish` queues; queues of an ordered topic stay also without one.
+    publish_addresses: Vec<Option<Arc<str>>>,
     subscribe: Arc<[MessageQueue]>,
     /// Made from the template topic: the topic itself does not exist yet.
     derived: bool,
@@ -68,17 +68,16 @@ impl TopicRoute {
             };
             if queues.perm & permission::WRITE != 0 && data.order_topic_conf.is_none() {
                 publish.extend((0..queues.write_queue_nums).map(queue));
-                publish_addresses.resize(publish.len(), Arc::clone(address));
+                publish_addresses.resize(publish.len(), Some(Arc::clone(address)));
             }
         }
         for (broker, count) in ordered_queues(data.order_topic_conf.as_deref()) {
-            let Some(address) = masters.get(broker) else {
-                continue;
-            };
+            // A broker that is away keeps its queues, or its absence would move every ordering key.
+            let address = masters.get(broker).map(Arc::clone);
             let broker: Arc<str> = broker.into();
             publish
                 .extend((0..count).map(|id| MessageQueue::new(Arc::clone(&topic), Arc::clone(&broker), id)));
-            publish_addresses.resize(publish.len(), Arc::clone(address));
+            publish_addresses.resize(publish.len(), address);
         }
         Self {
             data,
@@ -91,14 +90,16 @@ impl TopicRoute {
         }
     }
 
-    /// The queues that can be written, sorted by broker: those whose broker has a master.
+    /// The queues that can be written: those that the configuration of an ordered topic names, in its order; else
+    /// those whose broker has a master, sorted by broker.
     pub(crate) fn publish_queues(&self) -> &Arc<[MessageQueue]> {
         &self.publish
     }
 
-    /// The address to send to for the queue at this place of [`publish_queues`](Self::publish_queues).
+    /// The address to send to for the queue at this place of [`publish_queues`](Self::publish_queues); `None` while its
+    /// broker has no master.
     pub(crate) fn publish_address(&self, index: usize) -> Option<&Arc<str>> {
-        self.publish_addresses.get(index)
+        self.publish_addresses.get(index)?.as_ref()
     }
 
     /// The place of the queue whose turn it is.

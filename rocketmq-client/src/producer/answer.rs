@@ -10,6 +10,19 @@ use crate::error::{Error, ErrorKind, Persisted, Result};
 use crate::protocol::{CodecError, Fields, Frame, ResponseCode, ResponseError};
 
 impl Job {
+    /// The broker answered: it is well, or, by the table of latencies, slow.
+    fn note_answer(&self, attempt: &Attempt) {
+        let standings = self.core.cluster.remoting().pool().standings();
+        if let Some(table) = &self.core.options.latency_fault_tolerance {
+            let later = table.not_available(attempt.started.elapsed());
+            if !later.is_zero() {
+                standings.slow(&attempt.address, later);
+                return;
+            }
+        }
+        standings.good(&attempt.address);
+    }
+
     /// What is known of a message that nobody answers for.
     pub(super) fn unanswered(&mut self, attempt: Attempt) -> SendReceipt {
         SendReceipt {
@@ -33,9 +46,17 @@ impl Job {
                 .with_persisted(Persisted::Yes)
         };
         let place = Place::read(&frame.fields).map_err(malformed)?;
-        self.core.cluster.remoting().pool().trust(&attempt.address);
+        self.note_answer(attempt);
         if status != SendStatus::Ok && self.core.options.retry_when_not_stored_ok && self.may_retry() {
             return Err(refusal(attempt, &frame).with_persisted(Persisted::Yes));
+        }
+        if status != SendStatus::Ok && self.require_ok {
+            let remark = frame.remark.unwrap_or_default();
+            return Err(Error::not_durable(
+                &attempt.address,
+                status.name(),
+                (code, remark),
+            ));
         }
         let mut queue = attempt.queue.clone();
         queue.queue_id = place.queue_id;

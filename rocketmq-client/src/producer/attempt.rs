@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::Core;
 use super::prepare::Prepared;
 use super::receipt::SendReceipt;
-use super::select::Target;
+use super::select::{Choice, Target};
 use crate::error::{Error, Persisted, Result};
 use crate::protocol::Fields;
 use crate::protocol::bodies::MessageQueue;
@@ -27,6 +27,10 @@ pub(super) struct Job {
     /// The worst of all attempts.
     pub(super) persisted: Persisted,
     pub(super) failed_broker: Option<Arc<str>>,
+    /// Of the attempt before.
+    pub(super) last_error: Option<Error>,
+    /// Whether a message that is stored less safely than it should be is a failure.
+    pub(super) require_ok: bool,
     /// What it takes of the room for messages in flight.
     pub(super) cost: Option<u32>,
 }
@@ -36,6 +40,7 @@ pub(super) struct Job {
 pub(super) struct Attempt {
     pub(super) queue: MessageQueue,
     pub(super) address: Arc<str>,
+    pub(super) started: Instant,
     pub(super) deadline: Instant,
     /// Whether a further attempt could go to another broker.
     pub(super) alternatives: bool,
@@ -69,6 +74,8 @@ impl Job {
             attempts: 0,
             persisted: Persisted::No,
             failed_broker: None,
+            last_error: None,
+            require_ok: core.options.require_ok,
             cost: None,
         }
     }
@@ -94,7 +101,7 @@ impl Job {
         if matches!(self.target, Target::Chosen(_)) {
             return Fast::NotNow(Next::Choose);
         }
-        let Ok(attempt) = self.choose(&route) else {
+        let Ok(Choice::Go(attempt)) = self.choose(&route) else {
             return Fast::NotNow(Next::Choose);
         };
         let extra = Fields::new();
@@ -125,8 +132,10 @@ impl Job {
                 Next::Try(attempt) => attempt,
                 Next::Choose => self.next_attempt().await?,
                 Next::After(attempt, error) => {
-                    self.after_failure(&attempt, error).await?;
-                    self.next_attempt().await?
+                    self.after_failure(&attempt, error)?;
+                    let mut next = self.next_attempt().await?;
+                    self.pause_before(&mut next).await?;
+                    next
                 }
             };
             self.attempts += 1;

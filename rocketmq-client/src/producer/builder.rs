@@ -12,7 +12,7 @@ use super::layer::{self, Install, Layers, SendStack, Sending};
 use super::receipt::SendReceipt;
 use super::room::Room;
 use super::{Core, Handle, Producer, retry};
-use crate::cluster::{Client, ProducerMember};
+use crate::cluster::{Client, Detector, LatencyFaultTolerance, ProducerMember};
 use crate::error::{Error, Result};
 use crate::protocol::ResponseCode;
 
@@ -47,6 +47,10 @@ pub(super) struct Options {
     pub(super) max_attempts: u32,
     pub(super) retry_codes: Vec<ResponseCode>,
     pub(super) retry_when_not_stored_ok: bool,
+    pub(super) require_ok: bool,
+    pub(super) latency_fault_tolerance: Option<LatencyFaultTolerance>,
+    pub(super) start_detector: bool,
+    pub(super) detector: Detector,
     pub(super) max_message_bytes: usize,
     pub(super) compress_from_bytes: Option<usize>,
     pub(super) compression_level: u32,
@@ -64,6 +68,13 @@ impl Default for Options {
             max_attempts: 3,
             retry_codes: retry::RETRY_CODES.to_vec(),
             retry_when_not_stored_ok: false,
+            require_ok: false,
+            latency_fault_tolerance: None,
+            start_detector: true,
+            detector: Detector {
+                interval: Duration::from_secs(2),
+                timeout: Duration::from_millis(200),
+            },
             max_message_bytes: 4 * 1024 * 1024,
             compress_from_bytes: Some(4096),
             compression_level: 5,
@@ -106,8 +117,15 @@ impl ProducerBuilder {
         self
     }
 
-    /// Adds a response code after which another attempt is made. Default: 1, 2, 14, 16, 17, 204, 205, 1500. Java:
-    /// `addRetryResponseCode`.
+    /// The response codes after which another attempt is made, instead of the default: those of Java 5.x (1, 2, 14, 16,
+    /// 17, 204, 205, 1500). Java 4.9 has neither 2 (busy) nor 1500 (going away). They hold for detached sends too,
+    /// which Java never tries again after a response.
+    pub fn retry_codes(mut self, codes: impl IntoIterator<Item = ResponseCode>) -> Self {
+        self.options.retry_codes = codes.into_iter().collect();
+        self
+    }
+
+    /// Adds a response code after which another attempt is made. Java: `addRetryResponseCode`.
     pub fn retry_code(mut self, code: ResponseCode) -> Self {
         if !self.options.retry_codes.contains(&code) {
             self.options.retry_codes.push(code);
@@ -119,6 +137,44 @@ impl ProducerBuilder {
     /// that duplicates the message. Default false. Java: `retryAnotherBrokerWhenNotStoreOK`.
     pub fn retry_when_not_stored_ok(mut self, retry: bool) -> Self {
         self.options.retry_when_not_stored_ok = retry;
+        self
+    }
+
+    /// Whether a message that a broker stored, but did not flush or replicate in time
+    /// ([`SendStatus`](super::SendStatus)), is an error ([`ErrorKind::NotDurable`](crate::ErrorKind::NotDurable))
+    /// instead of a receipt that says so. It is stored all the same: sending it again duplicates it. Default false.
+    pub fn require_ok(mut self, require: bool) -> Self {
+        self.options.require_ok = require;
+        self
+    }
+
+    /// Lets brokers that answer slowly come later, by a table of latencies; [`LatencyFaultTolerance::default`] is that
+    /// of Java 5.x. Default none: only brokers that do not answer are avoided. Java: `sendLatencyFaultEnable`.
+    ///
+    /// In turn come the brokers that are well; without one the slow ones; without one any.
+    pub fn latency_fault_tolerance(mut self, table: impl Into<Option<LatencyFaultTolerance>>) -> Self {
+        self.options.latency_fault_tolerance = table.into();
+        self
+    }
+
+    /// Whether a broker that did not answer is asked in the background until it does, and gets no message before that
+    /// while there is another; else it is tried with a message after 5 s (with
+    /// [latency fault tolerance](Self::latency_fault_tolerance) after the time of its table). Default true, as it
+    /// costs nothing while all is well; Java's `startDetectorEnable` is false.
+    pub fn start_detector(mut self, start: bool) -> Self {
+        self.options.start_detector = start;
+        self
+    }
+
+    /// How often a broker that did not answer is asked. Default 2 s. Java: `detectInterval`.
+    pub fn detect_interval(mut self, interval: Duration) -> Self {
+        self.options.detector.interval = interval;
+        self
+    }
+
+    /// How long it may take to answer then. Default 200 ms. Java: `detectTimeout`.
+    pub fn detect_timeout(mut self, timeout: Duration) -> Self {
+        self.options.detector.timeout = timeout;
         self
     }
 
@@ -246,7 +302,13 @@ impl ProducerBuilder {
         if let Err(error) = self.client.cluster().check_group(&self.group) {
             wrong.push(error.to_string());
         }
-        if options.send_timeout.is_zero() || options.attempt_timeout.is_some_and(|time| time.is_zero()) {
+        let times = [
+            options.send_timeout,
+            options.attempt_timeout.unwrap_or(options.send_timeout),
+            options.detector.interval,
+            options.detector.timeout,
+        ];
+        if times.iter().any(Duration::is_zero) {
             wrong.push("timeouts must be longer than nothing".to_owned());
         }
         for (name, value) in [

@@ -8,6 +8,7 @@ mod attempt;
 mod builder;
 mod layer;
 mod prepare;
+pub mod queue_selector;
 mod receipt;
 mod retry;
 mod room;

@@ -36,6 +36,16 @@ pub enum SendStatus {
 }
 
 impl SendStatus {
+    /// Java's name of it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "SEND_OK",
+            Self::FlushDiskTimeout => "FLUSH_DISK_TIMEOUT",
+            Self::FlushSlaveTimeout => "FLUSH_SLAVE_TIMEOUT",
+            Self::SlaveNotAvailable => "SLAVE_NOT_AVAILABLE",
+        }
+    }
+
     /// The status that a response code stands for; `None` if the message was not stored.
     pub(super) const fn of(code: ResponseCode) -> Option<Self> {
         match code {

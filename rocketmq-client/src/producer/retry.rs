@@ -34,26 +34,30 @@ impl Job {
         self.attempts < self.core.options.max_attempts && Instant::now() < self.deadline
     }
 
-    /// Notes a failed attempt. Gives the final error if no other attempt may follow; waits where trying at once would
-    /// only make it worse.
-    pub(super) async fn after_failure(&mut self, attempt: &Attempt, error: Error) -> Result<()> {
+    /// Notes a failed attempt. Gives the final error if no other attempt may follow.
+    pub(super) fn after_failure(&mut self, attempt: &Attempt, error: Error) -> Result<()> {
         self.persisted = worse(self.persisted, error.persisted());
-        let broken = matches!(
-            error.kind(),
-            ErrorKind::Timeout | ErrorKind::Connect | ErrorKind::Tls | ErrorKind::Protocol
-        );
         let cluster = &self.core.cluster;
-        if broken {
-            cluster.remoting().pool().suspect(&attempt.address, AVOIDED);
-        }
+        let options = &self.core.options;
+        let broken = is_broken(&error);
         let code = error.response().map(|(code, _)| code);
         let retried = match code {
             // Java tries again; the answer would be the same, from this broker and from the others.
             _ if error.kind() == ErrorKind::Auth => false,
-            Some(code) => self.core.options.retry_codes.contains(&code) || SendStatus::of(code).is_some(),
+            Some(code) if SendStatus::of(code).is_some() => options.retry_when_not_stored_ok,
+            Some(code) => options.retry_codes.contains(&code),
             // A success that cannot be read is a success: trying again would duplicate the message.
             None => broken && error.persisted() != Persisted::Yes,
         };
+        if broken {
+            self.avoid(attempt);
+        } else if is_busy(&error) {
+            let standings = cluster.remoting().pool().standings();
+            standings.busy(&attempt.address, attempt.started, error.clone());
+        } else if let (true, Some(table)) = (retried, &options.latency_fault_tolerance) {
+            let standings = cluster.remoting().pool().standings();
+            standings.slow(&attempt.address, table.not_available_after_failure());
+        }
         if broken || code == Some(ResponseCode::TOPIC_NOT_EXIST) || code == Some(ResponseCode::NO_PERMISSION)
         {
             cluster.refresh_route_soon(&self.prepared.topic);
@@ -63,15 +67,44 @@ impl Job {
         }
         debug!(topic = self.prepared.topic, attempt = self.attempts, %error, "a send is tried again");
         self.failed_broker = Some(Arc::clone(&attempt.queue.broker_name));
-        if error.response().is_some() && !attempt.alternatives {
-            // The same broker again: give it a moment.
-            let pause = backoff(self.attempts, random());
-            let until = Instant::now() + pause;
-            if until >= self.deadline {
-                return Err(self.describe(attempt, error));
-            }
-            sleep_until(until).await;
+        self.last_error = Some(self.describe(attempt, error));
+        Ok(())
+    }
+
+    /// Lets other brokers come first: until a probe, or another send, is answered; without probes for a while.
+    fn avoid(&self, attempt: &Attempt) {
+        let options = &self.core.options;
+        let cluster = &self.core.cluster;
+        let detector = options.start_detector.then_some(options.detector);
+        let for_how_long = match (&detector, &options.latency_fault_tolerance) {
+            (Some(_), _) => None,
+            (None, Some(table)) => Some(table.not_available_after_failure()),
+            (None, None) => Some(AVOIDED),
+        };
+        let standings = cluster.remoting().pool().standings();
+        let unattended = standings.broken(&attempt.address, for_how_long);
+        if let (true, Some(detector)) = (unattended, detector) {
+            cluster.detect(&attempt.address, &attempt.queue, detector);
         }
+    }
+
+    /// Gives the broker that has just refused the message a moment before it is asked again. One that is busy has been
+    /// given it already.
+    pub(super) async fn pause_before(&mut self, attempt: &mut Attempt) -> Result<()> {
+        let refused = self
+            .last_error
+            .as_ref()
+            .is_some_and(|error| error.response().is_some() && !is_busy(error));
+        if !refused || self.failed_broker.as_ref() != Some(&attempt.queue.broker_name) {
+            return Ok(());
+        }
+        let until = Instant::now() + backoff(self.attempts, random());
+        match self.last_error.take() {
+            Some(error) if until >= self.deadline => return Err(error),
+            _ => sleep_until(until).await,
+        }
+        attempt.started = until;
+        attempt.deadline = self.attempt_deadline(attempt.alternatives, until);
         Ok(())
     }
 
@@ -88,6 +121,22 @@ impl Job {
             .at(Arc::clone(&queue.broker_name))
             .after(attempts)
     }
+}
+
+/// Whether the broker cannot be relied on at the moment.
+fn is_broken(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Timeout | ErrorKind::Connect | ErrorKind::Tls | ErrorKind::Protocol
+    )
+}
+
+/// Whether the broker takes nothing at the moment, whatever it is.
+fn is_busy(error: &Error) -> bool {
+    matches!(
+        error.response(),
+        Some((ResponseCode::SYSTEM_BUSY | ResponseCode::SERVICE_NOT_AVAILABLE, _))
+    )
 }
 
 fn worse(one: Persisted, other: Persisted) -> Persisted {

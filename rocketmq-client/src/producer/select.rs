@@ -4,13 +4,19 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::attempt::{Attempt, Job};
+use super::queue_selector;
 use crate::cluster::TopicRoute;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::bodies::MessageQueue;
+use crate::transport::{Standing, Standings};
+
+/// How often a broker that has to take a message is looked for in the route.
+const AWAY_POLL: Duration = Duration::from_millis(200);
 
 /// A user's function that gives the place of a queue among those it is shown.
 type Choose = Box<dyn FnOnce(&[MessageQueue]) -> usize + Send>;
@@ -35,32 +41,86 @@ impl fmt::Debug for Target {
     }
 }
 
+/// What choosing a queue came to.
+pub(super) enum Choice {
+    /// An attempt can be made there.
+    Go(Attempt),
+    /// All that could take the message refuse to: nothing before this time.
+    Busy(Arc<str>, Instant),
+    /// The broker that has to take it has no master.
+    Away(Arc<str>),
+}
+
 impl Job {
+    /// Where to send to next. Waits, at most until the deadline, for the route, for a broker that is busy to take
+    /// messages again, and for the broker of a key to come back.
     pub(super) async fn next_attempt(&mut self) -> Result<Attempt> {
-        let topic = &self.prepared.topic;
-        let route = match self.core.cluster.known_publish_route(topic) {
-            Some(route) => route,
-            None => {
-                let queues = self.core.options.default_topic_queue_nums;
-                let asked = self.core.cluster.publish_route(topic, queues);
-                let asked = timeout_at(self.deadline, asked).await.unwrap_or_else(|_| {
-                    Err(Error::new(
-                        ErrorKind::Timeout,
-                        "no name server told the route before the deadline",
-                    ))
-                });
-                asked.map_err(|error| {
-                    error
-                        .context(format_args!("send to topic {topic}"))
-                        .after(self.attempts)
-                        .with_persisted(self.persisted)
-                })?
+        loop {
+            let route = self.route().await?;
+            if let Target::Chosen(_) = &self.target {
+                self.fix_choice(&route)?;
             }
-        };
-        if let Target::Chosen(_) = &self.target {
-            self.fix_choice(&route)?;
+            match self.choose(&route)? {
+                Choice::Go(attempt) => return Ok(attempt),
+                Choice::Busy(address, next) => {
+                    let standings = self.core.cluster.remoting().pool().standings();
+                    standings.well_again(&address, next.min(self.deadline)).await;
+                    if Instant::now() >= self.deadline {
+                        let refusal = standings.refusal(&address);
+                        let busy = || Error::new(ErrorKind::Busy, format!("the broker {address} was busy"));
+                        return Err(self.out_of_time(|| refusal.unwrap_or_else(busy)));
+                    }
+                }
+                Choice::Away(broker) => {
+                    self.core.cluster.refresh_route_soon(&self.prepared.topic);
+                    let again = Instant::now() + AWAY_POLL;
+                    sleep_until(again.min(self.deadline)).await;
+                    if again >= self.deadline {
+                        return Err(self.out_of_time(|| {
+                            Error::new(
+                                ErrorKind::Connect,
+                                format!(
+                                    "broker {broker} has no master at the moment, and the message has to go to a \
+                                     queue of it"
+                                ),
+                            )
+                            .at(broker)
+                        }));
+                    }
+                }
+            }
         }
-        self.choose(&route)
+    }
+
+    async fn route(&mut self) -> Result<Arc<TopicRoute>> {
+        let topic = &self.prepared.topic;
+        if let Some(route) = self.core.cluster.known_publish_route(topic) {
+            return Ok(route);
+        }
+        let queues = self.core.options.default_topic_queue_nums;
+        let asked = self.core.cluster.publish_route(topic, queues);
+        let asked = timeout_at(self.deadline, asked).await.unwrap_or_else(|_| {
+            Err(Error::new(
+                ErrorKind::Timeout,
+                "no name server told the route before the deadline",
+            ))
+        });
+        asked.map_err(|error| self.before_an_attempt(error))
+    }
+
+    /// The error when the deadline came while there was nowhere to send to.
+    fn out_of_time(&mut self, why: impl FnOnce() -> Error) -> Error {
+        match self.last_error.take() {
+            Some(error) => error,
+            None => self.before_an_attempt(why()),
+        }
+    }
+
+    fn before_an_attempt(&self, error: Error) -> Error {
+        error
+            .context(format_args!("send to topic {}", self.prepared.topic))
+            .after(self.attempts)
+            .with_persisted(self.persisted)
     }
 
     /// Asks the user's function once; further attempts go to the same queue.
@@ -81,70 +141,93 @@ impl Job {
         Ok(())
     }
 
-    pub(super) fn choose(&self, route: &TopicRoute) -> Result<Attempt> {
+    pub(super) fn choose(&self, route: &TopicRoute) -> Result<Choice> {
         let queues = route.publish_queues();
-        let (queue, address) = match &self.target {
-            Target::Queue(wanted) => {
-                let found = queues.iter().position(|queue| queue == wanted);
-                let address = match found.and_then(|index| route.publish_address(index)) {
-                    Some(address) => Arc::clone(address),
-                    None => return Err(self.no_such_queue(wanted)),
-                };
-                (wanted.clone(), address)
-            }
-            _ => {
-                let index = match self.prepared.sharding_hash {
-                    // Java: `SelectMessageQueueByHash`.
-                    Some(hash) => hash.unsigned_abs() as usize % queues.len().max(1),
-                    None => self.next_in_turn(route),
-                };
-                match (queues.get(index), route.publish_address(index)) {
-                    (Some(queue), Some(address)) => (queue.clone(), Arc::clone(address)),
-                    // A publish route has queues; this is for the compiler.
-                    _ => return Err(Error::config("the topic has no queue that can be written")),
-                }
-            }
+        let fixed = match (&self.target, self.prepared.sharding_hash) {
+            (Target::Queue(wanted), _) => match queues.iter().position(|queue| queue == wanted) {
+                Some(place) => Some(place),
+                None => return Err(self.no_such_queue(wanted)),
+            },
+            // Java: `SelectMessageQueueByHash`.
+            (_, Some(hash)) => Some(queue_selector::place_of(hash, queues.len())),
+            _ => None,
         };
-        let alternatives = matches!(self.target, Target::Any)
-            && self.prepared.sharding_hash.is_none()
-            && queues.iter().any(|other| other.broker_name != queue.broker_name);
-        Ok(Attempt {
-            deadline: self.attempt_deadline(alternatives),
-            queue,
-            address,
+        let standings = self.core.cluster.remoting().pool().standings();
+        let place = match fixed {
+            Some(place) => place,
+            None => match self.next_in_turn(route, standings) {
+                Ok(place) => place,
+                Err(wait) => return Ok(wait),
+            },
+        };
+        let Some(queue) = queues.get(place) else {
+            // A publish route has queues; this is for the compiler.
+            return Err(Error::config("the topic has no queue that can be written"));
+        };
+        let Some(address) = route.publish_address(place) else {
+            return Ok(Choice::Away(Arc::clone(&queue.broker_name)));
+        };
+        if fixed.is_some()
+            && let Err(next) = standings.claim(address)
+        {
+            return Ok(Choice::Busy(Arc::clone(address), next));
+        }
+        let alternatives =
+            fixed.is_none() && queues.iter().any(|other| other.broker_name != queue.broker_name);
+        let started = Instant::now();
+        Ok(Choice::Go(Attempt {
+            started,
+            deadline: self.attempt_deadline(alternatives, started),
+            queue: queue.clone(),
+            address: Arc::clone(address),
             alternatives,
-        })
+        }))
     }
 
-    /// The next queue in turn whose broker has neither just failed this message nor is suspect; if there is none, one
-    /// of another broker at least; else the next one.
-    fn next_in_turn(&self, route: &TopicRoute) -> usize {
+    /// The next queue in turn whose broker is well and has not just failed this message; if there is none, the best
+    /// there is.
+    fn next_in_turn(&self, route: &TopicRoute, standings: &Standings) -> Result<usize, Choice> {
         let queues = route.publish_queues();
-        let pool = self.core.cluster.remoting().pool();
         let first = route.next_turn();
-        let places = (first..queues.len()).chain(0..first);
-        let mut other_broker = None;
-        for place in places {
+        let mut best = None;
+        for place in (first..queues.len()).chain(0..first) {
             let (Some(queue), Some(address)) = (queues.get(place), route.publish_address(place)) else {
                 continue;
             };
-            if self.failed_broker.as_ref() == Some(&queue.broker_name) {
-                continue;
+            let failed = self.failed_broker.as_ref() == Some(&queue.broker_name);
+            let rank = match standings.of(address) {
+                // One at a time may try whether the broker takes messages again.
+                Standing::Busy(_) => match standings.claim(address) {
+                    Ok(()) => return Ok(place),
+                    Err(next) => Rank::Busy(next),
+                },
+                Standing::Good if !failed => return Ok(place),
+                Standing::Slow if !failed => Rank::SlowOther,
+                Standing::Good => Rank::Failed,
+                Standing::Slow => Rank::SlowFailed,
+                Standing::Broken if !failed => Rank::BrokenOther,
+                Standing::Broken => Rank::BrokenFailed,
+            };
+            if best.is_none_or(|(than, _)| rank < than) {
+                best = Some((rank, place));
             }
-            if !pool.is_suspect(address) {
-                return place;
-            }
-            other_broker.get_or_insert(place);
         }
-        other_broker.unwrap_or(first)
+        match best {
+            Some((Rank::Busy(next), place)) => {
+                let address = route.publish_address(place).map(Arc::clone);
+                Err(Choice::Busy(address.unwrap_or_else(|| "".into()), next))
+            }
+            Some((_, place)) => Ok(place),
+            // None has a master: whose turn it is says so.
+            None => Ok(first),
+        }
     }
 
     /// All that is left, unless another broker could be tried with a part of it.
-    fn attempt_deadline(&self, alternatives: bool) -> Instant {
+    pub(super) fn attempt_deadline(&self, alternatives: bool, now: Instant) -> Instant {
         if !alternatives && self.core.options.attempt_timeout.is_none() {
             return self.deadline;
         }
-        let now = Instant::now();
         let left = self.deadline.saturating_duration_since(now);
         let attempts_left = self.core.options.max_attempts.saturating_sub(self.attempts);
         let share = match self.core.options.attempt_timeout {
@@ -161,3 +244,18 @@ impl Job {
         ))
     }
 }
+
+/// How good a queue is that is not simply the next, from good to bad.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    SlowOther,
+    Failed,
+    SlowFailed,
+    /// Waiting is needed, until then.
+    Busy(Instant),
+    BrokenOther,
+    BrokenFailed,
+}
+
+#[cfg(test)]
+mod tests;

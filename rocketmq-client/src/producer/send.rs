@@ -35,6 +35,7 @@ pub struct SendBuilder<'a> {
     timeout: Option<Duration>,
     target: Target,
     seat: Option<Seat>,
+    require_ok: bool,
 }
 
 impl<'a> SendBuilder<'a> {
@@ -45,6 +46,7 @@ impl<'a> SendBuilder<'a> {
             timeout: None,
             target: Target::Any,
             seat: None,
+            require_ok: producer.core().options.require_ok,
         }
     }
 
@@ -55,14 +57,40 @@ impl<'a> SendBuilder<'a> {
         self
     }
 
-    /// Sends to this queue, all attempts.
+    /// Makes a message that is stored less safely than it should be a failure of this send; see
+    /// [`ProducerBuilder::require_ok`](super::ProducerBuilder::require_ok).
+    pub fn require_ok(mut self) -> Self {
+        self.require_ok = true;
+        self
+    }
+
+    /// Sends messages of one key to one queue, so that they are consumed in the order they were sent in: short for
+    /// [`Message::sharding_key`].
+    ///
+    /// The queue is that of Java's `SelectMessageQueueByHash`: Java and Rust producers put the same key into the same
+    /// queue. All attempts go there. What to know about order:
+    ///
+    /// - Send messages of one key one after the other, each when the one before is acknowledged: a detached send that
+    ///   is tried again comes after those behind it.
+    /// - When the number of the topic's queues changes, or a broker leaves the route, keys move to other queues; what
+    ///   is in the old ones is still consumed, but side by side with what follows. An order configuration
+    ///   (`ORDER_TOPIC_CONFIG`, as `mqadmin updateOrderConf` writes it) keeps the queues fixed: a broker that is away
+    ///   keeps its keys, and their sends wait for it until their deadline.
+    pub fn ordering_key(mut self, key: impl AsRef<str>) -> Self {
+        self.message = self.message.sharding_key(key);
+        self
+    }
+
+    /// Sends to this queue, all attempts: what Java tries once is tried again here, at the same queue, after anything
+    /// but a refusal that will stay.
     pub fn to_queue(mut self, queue: MessageQueue) -> Self {
         self.target = Target::Queue(queue);
         self
     }
 
     /// Lets `choose` say which of the topic's writable queues (sorted by broker and number) the message goes to: it
-    /// gives an index. All attempts go there. Java: `MessageQueueSelector`.
+    /// gives an index. All attempts go there. Java: `MessageQueueSelector`; those that it ships are in
+    /// [`queue_selector`](crate::queue_selector).
     pub fn select_queue(mut self, choose: impl FnOnce(&[MessageQueue]) -> usize + Send + 'static) -> Self {
         self.target = Target::Chosen(Box::new(choose));
         self
@@ -178,6 +206,7 @@ impl<'a> SendBuilder<'a> {
             target: self.target,
             mode,
             seat: self.seat,
+            require_ok: self.require_ok,
         }
     }
 
@@ -234,6 +263,7 @@ struct New {
     timeout: Duration,
     mode: SendMode,
     seat: Option<Seat>,
+    require_ok: bool,
 }
 
 /// Whether there is somebody who can wait for room.
@@ -304,6 +334,7 @@ impl New {
             timeout,
             mode,
             seat,
+            require_ok,
         } = self;
         let deliver = move |mut messages: Vec<Message>| -> BoxFuture<'static, Result<SendReceipt>> {
             Box::pin(async move {
@@ -319,6 +350,7 @@ impl New {
                     timeout,
                     mode,
                     seat,
+                    require_ok,
                 };
                 new.bare(wait).await
             })
@@ -349,6 +381,7 @@ impl New {
         let prepared = Prepared::new(self.message, &self.core)?;
         let mut job = Job::new(&self.core, prepared, self.target, self.timeout);
         job.cost = self.seat.and_then(Seat::take);
+        job.require_ok = self.require_ok;
         if wait == Wait::Never || self.core.options.when_full == WhenFull::Fail {
             job.enter_or_fail()?;
         }

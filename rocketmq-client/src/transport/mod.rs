@@ -14,6 +14,7 @@ mod pool;
 mod proxy;
 mod seal;
 mod slots;
+mod standing;
 #[cfg(feature = "tls")]
 mod tls;
 
@@ -35,6 +36,7 @@ pub(crate) use outgoing::Hold;
 pub(crate) use pool::Pool;
 pub use proxy::Socks5;
 pub(crate) use seal::{Sign, Unsigned};
+pub(crate) use standing::{Standing, Standings};
 #[cfg(feature = "tls")]
 pub use tls::Tls;
 

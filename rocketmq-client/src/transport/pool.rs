@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use super::backoff::{backoff, random};
 use super::connection::{Connection, PeerAddress};
 use super::dial::{Dialer, Stream};
 use super::inbound::Inbound;
+use super::standing::Standings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{lock, read, write};
 use crate::tasks::Tasks;
@@ -27,10 +27,7 @@ pub(crate) struct Pool {
     dialer: Dialer,
     inbound: Arc<dyn Inbound>,
     tasks: Tasks,
-    started: Instant,
-    /// Until when any peer is suspect, in milliseconds since the pool started: so that the rule, that none is, is cheap
-    /// to know.
-    any_suspect_until: AtomicU64,
+    standings: Standings,
 }
 
 #[derive(Debug)]
@@ -39,8 +36,6 @@ struct Peer {
     link: Mutex<Link>,
     /// Counts the dials that have ended.
     dialed: watch::Sender<u64>,
-    /// Until when other peers are to be preferred, in milliseconds since the pool started.
-    suspect_until: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -68,8 +63,7 @@ impl Pool {
             options,
             inbound,
             tasks,
-            started: Instant::now(),
-            any_suspect_until: AtomicU64::new(0),
+            standings: Standings::default(),
         })
     }
 
@@ -223,46 +217,14 @@ impl Pool {
         }
     }
 
-    /// Notes that requests to this address go wrong, so that others are preferred for a while.
-    pub(crate) fn suspect(&self, address: &str, for_how_long: Duration) {
-        let until = self.started.elapsed() + for_how_long;
-        let until = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
-        self.peer(address).suspect_until.store(until, Ordering::Relaxed);
-        self.any_suspect_until.fetch_max(until, Ordering::Relaxed);
-    }
-
-    /// Notes that requests to this address go well again.
-    pub(crate) fn trust(&self, address: &str) {
-        if self.any_suspect_until.load(Ordering::Relaxed) == 0 {
-            return;
-        }
-        if let Some(peer) = read(&self.peers).get(address) {
-            peer.suspect_until.store(0, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether another address is to be preferred, if there is one.
-    pub(crate) fn is_suspect(&self, address: &str) -> bool {
-        let any = self.any_suspect_until.load(Ordering::Relaxed);
-        if any == 0 {
-            return false;
-        }
-        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        if any <= now {
-            // If somebody became suspect meanwhile, the time is no longer what was read.
-            let _ = self
-                .any_suspect_until
-                .compare_exchange(any, 0, Ordering::Relaxed, Ordering::Relaxed);
-            return false;
-        }
-        let peers = read(&self.peers);
-        peers
-            .get(address)
-            .is_some_and(|peer| peer.suspect_until.load(Ordering::Relaxed) > now)
+    /// How the peers have answered lately.
+    pub(crate) fn standings(&self) -> &Standings {
+        &self.standings
     }
 
     /// Forgets peers that are not wanted any more; their connections end with their last request.
     pub(crate) fn retain(&self, wanted: impl Fn(&str) -> bool) {
+        self.standings.retain(&wanted);
         write(&self.peers).retain(|address, _| wanted(address));
     }
 
@@ -317,7 +279,6 @@ impl Peer {
                 last_error: None,
             }),
             dialed: watch::Sender::new(0),
-            suspect_until: AtomicU64::new(0),
         }
     }
 }

@@ -62,10 +62,17 @@ fn queues_follow_permissions_masters_and_names() {
 #[test]
 fn an_ordered_topic_has_the_queues_its_configuration_says() {
     let mut data = route(&[("a", "a:1"), ("b", "b:1")], 8);
-    data.order_topic_conf = Some("b:1;a:2;noise;gone:4".into());
+    data.order_topic_conf = Some("b:1;a:2;noise;gone:2".into());
     let route = TopicRoute::new("t", data, false, false);
-    assert_eq!(names(route.publish_queues()), ["t/b/0", "t/a/0", "t/a/1"]);
-    assert_eq!(route.publish_address(0).unwrap().as_ref(), "b:1");
+    assert_eq!(
+        names(route.publish_queues()),
+        ["t/b/0", "t/a/0", "t/a/1", "t/gone/0", "t/gone/1"],
+        "a broker that is away keeps its queues, so that keys keep theirs"
+    );
+    let addresses: Vec<_> = (0..5)
+        .map(|index| route.publish_address(index).map(|address| &**address))
+        .collect();
+    assert_eq!(addresses, [Some("b:1"), Some("a:1"), Some("a:1"), None, None]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
@@ -136,20 +136,6 @@ async fn a_retired_connection_goes_on_for_what_is_in_flight_and_takes_nothing_ne
     // Retiring the old one again leaves the new one alone.
     pool.retire(&address, &first);
     assert!(Arc::ptr_eq(&second, &pool.ready(&address).unwrap()));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_suspect_is_avoided_for_a_while_or_until_it_is_trusted_again() {
-    let (pool, _) = pool();
-    assert!(!pool.is_suspect("a:1"));
-    pool.suspect("a:1", Duration::from_secs(5));
-    assert!(pool.is_suspect("a:1"));
-    assert!(!pool.is_suspect("b:1"));
-    pool.trust("a:1");
-    assert!(!pool.is_suspect("a:1"));
-    pool.suspect("a:1", Duration::from_secs(5));
-    tokio::time::advance(Duration::from_secs(6)).await;
-    assert!(!pool.is_suspect("a:1"));
 }
 
 #[tokio::test]
