@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use rocketmq_embedded_broker::{Builder, EmbeddedBroker};
+#[cfg(feature = "tls")]
+use rocketmq_embedded_broker::TlsMode;
+use rocketmq_embedded_broker::{AccessStyle, Builder, EmbeddedBroker, User};
 
 const HELP: &str = "\
 A RocketMQ name server and broker in one process; everything is kept in memory.
@@ -12,10 +14,16 @@ Usage: rocketmq-embedded-broker [OPTIONS]
   --port N              Port of the name server, 0 for a free one [default: 9876]
   --broker-port N       Port of the broker, 0 for a free one [default: the name server's]
   --bind ADDR           Address to bind and to tell to clients [default: 127.0.0.1]
-  --allow-remote        Allow an address that other machines can reach: there is no access control
+  --allow-remote        Allow an address that other machines can reach
   --memory-limit SIZE   What messages may take, in bytes or as 64MiB, 2GiB; above it the oldest go
                         [default: 256MiB]
   --no-auto-create      Refuse sends to topics that do not exist
+  --access-control KIND Serve signed requests of users alone: plain-acl refuses as 4.9 does, users as 5.x
+  --admin NAME:SECRET   Add a user who may do everything; whoever can list processes sees the secret
+  --tls MODE            disabled, permissive (TLS and plain text) or enforcing [default: permissive]
+  --tls-certificate F   PEM file of the certificate and its chain [default: a certificate made for this run]
+  --tls-key F           PEM file of its key
+  --tls-client-ca F     PEM file of the authority that must have signed the certificates of TLS clients
   --help                Print this
   --version             Print the version
 
@@ -32,6 +40,19 @@ pub(crate) enum Command {
     Print(String),
 }
 
+/// Who is let in.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Security {
+    access_control: Option<AccessStyle>,
+    /// Names and secrets.
+    admins: Vec<(String, String)>,
+    #[cfg(feature = "tls")]
+    tls: Option<TlsMode>,
+    certificate: Option<String>,
+    key: Option<String>,
+    client_authority: Option<String>,
+}
+
 /// How to run.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Args {
@@ -40,6 +61,7 @@ pub(crate) struct Args {
     bind: IpAddr,
     memory_limit: Option<usize>,
     auto_create: bool,
+    security: Security,
 }
 
 impl Args {
@@ -51,6 +73,7 @@ impl Args {
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             memory_limit: None,
             auto_create: true,
+            security: Security::default(),
         };
         let mut allow_remote = false;
         let mut arguments = arguments.flat_map(split);
@@ -67,6 +90,13 @@ impl Args {
                 "--allow-remote" => allow_remote = true,
                 "--memory-limit" => args.memory_limit = Some(size(&value()?)?),
                 "--no-auto-create" => args.auto_create = false,
+                "--access-control" => args.security.access_control = Some(access_style(&value()?)?),
+                "--admin" => args.security.admins.push(admin(&value()?)?),
+                #[cfg(feature = "tls")]
+                "--tls" => args.security.tls = Some(tls_mode(&value()?)?),
+                "--tls-certificate" => args.security.certificate = Some(value()?),
+                "--tls-key" => args.security.key = Some(value()?),
+                "--tls-client-ca" => args.security.client_authority = Some(value()?),
                 "--help" | "-h" => return Ok(Command::Print(HELP.to_owned())),
                 "--version" | "-V" => {
                     return Ok(Command::Print(format!(
@@ -79,14 +109,26 @@ impl Args {
         }
         if !args.bind.is_loopback() && !allow_remote {
             let bind = args.bind;
+            let control = match args.security.access_control {
+                Some(_) => "",
+                None => ", without access control",
+            };
             return Err(format!(
-                "--bind {bind} lets other machines in, without access control; add --allow-remote"
+                "--bind {bind} lets other machines in{control}; add --allow-remote"
             ));
+        }
+        if args.security.access_control.is_none() && !args.security.admins.is_empty() {
+            return Err("--admin needs --access-control".to_owned());
+        }
+        if args.security.certificate.is_some() != args.security.key.is_some() {
+            return Err("--tls-certificate and --tls-key need each other".to_owned());
         }
         Ok(Command::Run(args))
     }
 
-    pub(crate) fn builder(&self) -> Builder {
+    /// # Errors
+    /// When a file cannot be read.
+    pub(crate) fn builder(&self) -> std::io::Result<Builder> {
         let mut builder = EmbeddedBroker::builder()
             .bind(self.bind)
             .port(self.port)
@@ -97,7 +139,26 @@ impl Args {
         if let Some(bytes) = self.memory_limit {
             builder = builder.memory_limit(bytes);
         }
-        builder
+        let security = &self.security;
+        if let Some(style) = security.access_control {
+            builder = builder.access_control(style);
+        }
+        for (name, secret) in &security.admins {
+            builder = builder.user(User::new(name, secret).admin());
+        }
+        #[cfg(feature = "tls")]
+        {
+            if let Some(mode) = security.tls {
+                builder = builder.tls_mode(mode);
+            }
+            if let (Some(certificate), Some(key)) = (&security.certificate, &security.key) {
+                builder = builder.tls_identity(file(certificate)?, file(key)?);
+            }
+            if let Some(authority) = &security.client_authority {
+                builder = builder.tls_client_authority(file(authority)?);
+            }
+        }
+        Ok(builder)
     }
 }
 
@@ -112,6 +173,40 @@ fn split(argument: String) -> Vec<String> {
 fn port(name: &str, text: &str) -> Result<u16, String> {
     text.parse()
         .map_err(|_| format!("{name} {text}: a port is a number from 0 to 65535"))
+}
+
+fn access_style(text: &str) -> Result<AccessStyle, String> {
+    match text {
+        "plain-acl" => Ok(AccessStyle::PlainAcl),
+        "users" => Ok(AccessStyle::Users),
+        _ => Err(format!("--access-control {text}: plain-acl or users is needed")),
+    }
+}
+
+fn admin(text: &str) -> Result<(String, String), String> {
+    let user = text
+        .split_once(':')
+        .filter(|(name, secret)| !name.is_empty() && !secret.is_empty());
+    let (name, secret) = user.ok_or("--admin: NAME:SECRET is needed")?;
+    Ok((name.to_owned(), secret.to_owned()))
+}
+
+#[cfg(feature = "tls")]
+fn tls_mode(text: &str) -> Result<TlsMode, String> {
+    match text {
+        "disabled" => Ok(TlsMode::Disabled),
+        "permissive" => Ok(TlsMode::Permissive),
+        "enforcing" => Ok(TlsMode::Enforcing),
+        _ => Err(format!(
+            "--tls {text}: disabled, permissive or enforcing is needed"
+        )),
+    }
+}
+
+#[cfg(feature = "tls")]
+fn file(path: &str) -> std::io::Result<String> {
+    std::fs::read_to_string(path)
+        .map_err(|error| std::io::Error::new(error.kind(), format!("{path}: {error}")))
 }
 
 fn address(text: &str) -> Result<IpAddr, String> {
@@ -174,6 +269,23 @@ mod tests {
             (
                 "--bind localhost",
                 "--bind localhost: an IP address is needed, such as 127.0.0.1",
+            ),
+            (
+                "--access-control acl",
+                "--access-control acl: plain-acl or users is needed",
+            ),
+            (
+                "--access-control users --admin root",
+                "--admin: NAME:SECRET is needed",
+            ),
+            ("--admin root:12345678", "--admin needs --access-control"),
+            (
+                "--tls on",
+                "--tls on: disabled, permissive or enforcing is needed",
+            ),
+            (
+                "--tls-key broker.key",
+                "--tls-certificate and --tls-key need each other",
             ),
             (
                 "--bind 192.0.2.1",

@@ -9,6 +9,7 @@ use rocketmq_client::protocol::names::SCHEDULE_TOPIC;
 use rocketmq_client::protocol::{CodecError, OffsetMessageId, Record, UniqueIds, java_hash, property};
 use tokio::time::{self, MissedTickBehavior};
 
+use crate::access::AccessControl;
 use crate::clock::Clock;
 use crate::options::Options;
 use crate::server::{Session, Sessions};
@@ -38,6 +39,7 @@ pub(crate) struct Broker {
     pub(crate) replies: Replies,
     pub(crate) timers: Timers,
     pub(crate) sessions: Sessions,
+    pub(crate) access: Option<AccessControl>,
     pub(crate) unique_ids: UniqueIds,
     any: AtomicU32,
     /// What the ids of all messages stored here start with.
@@ -69,6 +71,9 @@ impl Broker {
             replies: Replies::default(),
             timers: Timers::default(),
             sessions: Sessions::default(),
+            access: options
+                .access
+                .map(|style| AccessControl::new(style, &options.cluster_name, &options.users)),
             unique_ids: UniqueIds::new(ip, std::process::id(), random),
             any: AtomicU32::new(0),
             id_prefix: id_prefix(address),

@@ -9,11 +9,14 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
+use crate::access::{AccessStyle, User};
 use crate::broker::{self, Broker};
 use crate::families;
 use crate::lock::lock;
 use crate::options::Options;
 use crate::server;
+#[cfg(feature = "tls")]
+use crate::server::{Acceptor, TlsMode};
 use crate::tasks::Tasks;
 use crate::wait::{self, Delays, Halves};
 
@@ -32,6 +35,8 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct EmbeddedBroker {
     broker: Arc<Broker>,
+    #[cfg(feature = "tls")]
+    acceptor: Arc<Acceptor>,
     running: Mutex<Option<Tasks>>,
 }
 
@@ -72,6 +77,21 @@ impl EmbeddedBroker {
             bytes: stats.bytes,
             evicted: stats.evicted,
             connections: self.broker.sessions.len(),
+        }
+    }
+
+    /// Adds a user or replaces the one of that name, for requests from now on. Does nothing on a broker without
+    /// [`access_control`](Builder::access_control).
+    pub fn set_user(&self, user: User) {
+        if let Some(access) = &self.broker.access {
+            access.put(user);
+        }
+    }
+
+    /// Removes a user, for requests from now on.
+    pub fn remove_user(&self, name: &str) {
+        if let Some(access) = &self.broker.access {
+            access.remove(name);
         }
     }
 
@@ -120,6 +140,8 @@ impl EmbeddedBroker {
                 Arc::clone(&self.broker),
                 routes,
                 listener,
+                #[cfg(feature = "tls")]
+                Arc::clone(&self.acceptor),
                 tasks.spawner(),
             ));
         }
@@ -151,8 +173,8 @@ pub struct Builder(Options);
 
 impl Builder {
     /// The address to bind; default 127.0.0.1. It is also the one that routes tell to clients, so a wildcard
-    /// address is refused. Whoever can reach the port can read, write and delete everything: there is no access
-    /// control.
+    /// address is refused. Whoever can reach the port can read, write and delete everything, unless there is
+    /// [`access_control`](Self::access_control).
     #[must_use]
     pub fn bind(mut self, address: IpAddr) -> Self {
         self.0.bind = address;
@@ -263,14 +285,58 @@ impl Builder {
         self
     }
 
+    /// Lets the broker serve only requests that a [`user`](Self::user) has signed and has the right to make, and refuse
+    /// others in this style. By default everybody may do everything. The name server never asks.
+    #[must_use]
+    pub fn access_control(mut self, style: AccessStyle) -> Self {
+        self.0.access = Some(style);
+        self
+    }
+
+    /// Adds a user, for [`access_control`](Self::access_control).
+    #[must_use]
+    pub fn user(mut self, user: User) -> Self {
+        self.0.users.push(user);
+        self
+    }
+
+    /// Which connections are accepted; default [`TlsMode::Permissive`]: TLS and plain text on the same ports, as on
+    /// real servers.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls_mode(mut self, mode: TlsMode) -> Self {
+        self.0.tls.mode = mode;
+        self
+    }
+
+    /// The certificate with its chain, and its key, as PEM. By default the broker makes a certificate of its own for
+    /// `localhost`, `127.0.0.1` and `::1`, which no client has a reason to trust.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls_identity(mut self, certificate: impl Into<String>, key: impl Into<String>) -> Self {
+        self.0.tls.identity = Some((certificate.into(), key.into()));
+        self
+    }
+
+    /// Asks clients that use TLS for a certificate of this authority (PEM). By default none is asked for. Java:
+    /// `tls.server.need.client.auth=require`, `tls.server.trustCertPath`.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls_client_authority(mut self, authority: impl Into<String>) -> Self {
+        self.0.tls.client_authority = Some(authority.into());
+        self
+    }
+
     /// Starts. It is ready when this returns.
     ///
     /// # Errors
-    /// `InvalidInput` for a wildcard address or names that RocketMQ does not allow; the system's if a port cannot be
+    /// `InvalidInput` for a wildcard address, names that RocketMQ does not allow or certificates that cannot be used; the system's if a port cannot be
     /// bound.
     pub async fn start(self) -> io::Result<EmbeddedBroker> {
         let options = self.0;
         check(&options)?;
+        #[cfg(feature = "tls")]
+        let acceptor = Arc::new(Acceptor::new(options.tls.clone())?);
         let listeners = Listeners::bind(options.bind, options.port, options.broker_port).await?;
         let random = RandomState::new().hash_one(std::process::id());
         let broker = Broker::new(
@@ -281,6 +347,8 @@ impl Builder {
         );
         let embedded = EmbeddedBroker {
             broker: Arc::new(broker),
+            #[cfg(feature = "tls")]
+            acceptor,
             running: Mutex::new(None),
         };
         embedded.run(listeners);

@@ -78,4 +78,5 @@ pub(crate) fn broker() -> Routes {
         .on(admin::runtime_info)
         .on(admin::broker_config)
         .on(admin::update_broker_config)
+        .guarded()
 }

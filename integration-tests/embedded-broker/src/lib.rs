@@ -21,7 +21,7 @@
 //!
 //! # What it does not
 //! Timer messages (refused as by a broker whose timer wheel is off),
-//! SQL filters (refused as by a broker with property filters off), POP, replication, access control, TLS. Nothing
+//! SQL filters (refused as by a broker with property filters off), POP, replication. Nothing
 //! is written to disk. Any other request is answered with `REQUEST_CODE_NOT_SUPPORTED`, as by a real broker.
 //!
 //! # Bounds
@@ -39,6 +39,7 @@
     )
 )]
 
+mod access;
 mod broker;
 mod clock;
 mod embedded;
@@ -51,5 +52,8 @@ mod store;
 mod tasks;
 mod wait;
 
+pub use access::{AccessStyle, Action, User};
 pub use embedded::{Builder, EmbeddedBroker, Stats};
 pub use options::{DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_MEMORY_LIMIT, DEFAULT_QUEUES};
+#[cfg(feature = "tls")]
+pub use server::TlsMode;

@@ -42,7 +42,7 @@ fn run(args: Args, started: Instant) -> ExitCode {
 async fn serve(args: Args, started: Instant) -> std::io::Result<()> {
     // Before the ports: a signal that comes while starting must not be lost.
     let stop = Stop::listen()?;
-    let broker = args.builder().start().await?;
+    let broker = args.builder()?.start().await?;
     let (name_server, address) = (broker.name_server(), broker.broker_address());
     let took = started.elapsed().as_millis();
     let mut out = std::io::stdout();

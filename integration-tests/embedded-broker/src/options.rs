@@ -3,6 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use crate::access::{AccessStyle, User};
+#[cfg(feature = "tls")]
+use crate::server::TlsOptions;
+
 /// The default memory limit for messages, in bytes: 256 MiB.
 pub const DEFAULT_MEMORY_LIMIT: usize = 256 * 1024 * 1024;
 /// The default limit for the body of one message, in bytes: 4 MiB.
@@ -28,6 +32,11 @@ pub(crate) struct Options {
     pub(crate) transaction_check_interval: Duration,
     pub(crate) transaction_check_max: u32,
     pub(crate) store_replies: bool,
+    /// How users are checked; absent means that everybody may do everything.
+    pub(crate) access: Option<AccessStyle>,
+    pub(crate) users: Vec<User>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: TlsOptions,
 }
 
 impl Default for Options {
@@ -48,6 +57,10 @@ impl Default for Options {
             transaction_check_interval: Duration::from_secs(30),
             transaction_check_max: 15,
             store_replies: true,
+            access: None,
+            users: Vec::new(),
+            #[cfg(feature = "tls")]
+            tls: TlsOptions::default(),
         }
     }
 }

@@ -6,12 +6,20 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time;
 
+#[cfg(feature = "tls")]
+use super::Acceptor;
 use super::{Routes, Session, session};
 use crate::broker::Broker;
 use crate::tasks::Spawner;
 
 /// Accepts until it is dropped.
-pub(crate) async fn serve(broker: Arc<Broker>, routes: Arc<Routes>, listener: TcpListener, tasks: Spawner) {
+pub(crate) async fn serve(
+    broker: Arc<Broker>,
+    routes: Arc<Routes>,
+    listener: TcpListener,
+    #[cfg(feature = "tls")] acceptor: Arc<Acceptor>,
+    tasks: Spawner,
+) {
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -28,9 +36,19 @@ pub(crate) async fn serve(broker: Arc<Broker>, routes: Arc<Routes>, listener: Tc
         };
         let broker = Arc::clone(&broker);
         let routes = Arc::clone(&routes);
+        #[cfg(feature = "tls")]
+        let acceptor = Arc::clone(&acceptor);
         tasks.spawn(async move {
             let open = OpenSession { broker, session };
-            session::run(&open.broker, &open.session, &routes, stream).await;
+            let served = session::Served {
+                broker: &open.broker,
+                session: &open.session,
+                routes: &routes,
+            };
+            #[cfg(feature = "tls")]
+            served.run(stream, &acceptor).await;
+            #[cfg(not(feature = "tls"))]
+            served.run(stream).await;
         });
     }
 }

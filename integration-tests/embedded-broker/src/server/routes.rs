@@ -22,7 +22,13 @@ type Handler = Box<dyn Fn(Context<'_>, Frame, Reply<'_>) + Send + Sync>;
 
 /// Handlers by request code.
 #[derive(Default)]
-pub(crate) struct Routes(HashMap<i32, Handler>);
+pub(crate) struct Routes(HashMap<i32, Route>);
+
+struct Route {
+    handler: Handler,
+    /// Whether users are asked who they are, if the broker knows any.
+    guarded: bool,
+}
 
 impl Routes {
     pub(crate) fn new() -> Self {
@@ -54,8 +60,20 @@ impl Routes {
         code: RequestCode,
         handler: impl Fn(Context<'_>, Frame, Reply<'_>) + Send + Sync + 'static,
     ) -> Self {
-        let earlier = self.0.insert(code.0, Box::new(handler));
+        let route = Route {
+            handler: Box::new(handler),
+            guarded: false,
+        };
+        let earlier = self.0.insert(code.0, route);
         debug_assert!(earlier.is_none(), "{code} has two routes");
+        self
+    }
+
+    /// Lets access control decide about all of these.
+    pub(crate) fn guarded(mut self) -> Self {
+        for route in self.0.values_mut() {
+            route.guarded = true;
+        }
         self
     }
 
@@ -77,15 +95,20 @@ impl Routes {
         let head = RequestHead::of(&frame, format);
         let reply = Reply::new(head, out);
         match self.0.get(&frame.code) {
-            Some(handler) => handler(
-                Context {
+            Some(route) => {
+                if let (true, Some(access)) = (route.guarded, &broker.access)
+                    && let Err(refusal) = access.check(&frame, session.peer().ip())
+                {
+                    tracing::debug!(code = %RequestCode(frame.code), peer = %session.peer(), %refusal.remark, "refused");
+                    return reply.refuse(&refusal);
+                }
+                let context = Context {
                     broker,
                     session,
                     head,
-                },
-                frame,
-                reply,
-            ),
+                };
+                (route.handler)(context, frame, reply);
+            }
             None => {
                 let remark = format!(" request type {} not supported", frame.code);
                 tracing::debug!(code = %RequestCode(frame.code), peer = %session.peer(), "no route");

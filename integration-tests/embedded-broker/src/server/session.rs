@@ -14,10 +14,12 @@ use bytes::{Bytes, BytesMut};
 use rocketmq_client::protocol::frame::{Head, next_frame};
 use rocketmq_client::protocol::requests::NotifyConsumerIdsChanged;
 use rocketmq_client::protocol::{Fields, HeaderFormat, Request};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+#[cfg(feature = "tls")]
+use super::tls::{Accepted, Acceptor};
 use super::{Reply, Routes};
 use crate::broker::Broker;
 use crate::families;
@@ -190,39 +192,68 @@ impl Sessions {
     }
 }
 
-/// Serves a connection until one of both sides closes it.
-pub(super) async fn run(broker: &Arc<Broker>, session: &Arc<Session>, routes: &Routes, stream: TcpStream) {
-    // Answers are coalesced here, so Nagle's algorithm could only add delay.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, peer = %session.peer, "socket options");
+/// Whom a connection serves, and with what.
+#[derive(Clone, Copy)]
+pub(super) struct Served<'a> {
+    pub(super) broker: &'a Arc<Broker>,
+    pub(super) session: &'a Arc<Session>,
+    pub(super) routes: &'a Routes,
+}
+
+impl Served<'_> {
+    /// Serves a connection until one of both sides closes it.
+    pub(super) async fn run(self, stream: TcpStream, #[cfg(feature = "tls")] acceptor: &Acceptor) {
+        let session = self.session;
+        // Answers are coalesced here, so Nagle's algorithm could only add delay.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, peer = %session.peer, "socket options");
+        }
+        #[cfg(feature = "tls")]
+        let serving = async {
+            match acceptor.accept(stream).await? {
+                Accepted::Plain(stream) => self.serve(stream).await,
+                Accepted::Tls(stream) => self.serve(stream).await,
+            }
+        };
+        #[cfg(not(feature = "tls"))]
+        let serving = self.serve(stream);
+        let ended = tokio::select! {
+            ended = serving => ended,
+            () = session.closing.notified() => Ok(()),
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, peer = %session.peer, "a connection ended");
+        }
     }
-    let connection = Connection {
-        broker,
-        session,
-        routes,
-        stream,
-        input: BytesMut::new(),
-        output: BytesMut::new(),
-    };
-    let ended = tokio::select! {
-        ended = connection.run() => ended,
-        () = session.closing.notified() => Ok(()),
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, peer = %session.peer, "a connection ended");
+
+    async fn serve<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S) -> io::Result<()> {
+        let Self {
+            broker,
+            session,
+            routes,
+        } = self;
+        let connection = Connection {
+            broker,
+            session,
+            routes,
+            stream,
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+        };
+        connection.run().await
     }
 }
 
-struct Connection<'a> {
+struct Connection<'a, S> {
     broker: &'a Arc<Broker>,
     session: &'a Arc<Session>,
     routes: &'a Routes,
-    stream: TcpStream,
+    stream: S,
     input: BytesMut,
     output: BytesMut,
 }
 
-impl Connection<'_> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     async fn run(mut self) -> io::Result<()> {
         loop {
             self.input.reserve(READ_BYTES);
@@ -308,6 +339,8 @@ impl Connection<'_> {
     async fn flush(&mut self) -> io::Result<()> {
         if !self.output.is_empty() {
             self.stream.write_all(&self.output).await?;
+            // An encrypted stream may have taken bytes that are not on their way yet.
+            self.stream.flush().await?;
             self.output.clear();
             if self.output.capacity() > KEEP_BYTES {
                 self.output = BytesMut::new();
