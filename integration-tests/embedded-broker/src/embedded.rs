@@ -195,6 +195,21 @@ impl Builder {
         self
     }
 
+    /// Whether there is a second server two below the broker's port, which serves everything but pulls; default false.
+    /// With a free port, one is looked for that has room for both. Real brokers always have one.
+    #[must_use]
+    pub fn vip_channel(mut self, on: bool) -> Self {
+        self.0.vip_channel = on;
+        self
+    }
+
+    /// Whether there is a topic for message trace, `RMQ_SYS_TRACE_TOPIC`; default false. Java: `traceTopicEnable`.
+    #[must_use]
+    pub fn trace_topic(mut self, on: bool) -> Self {
+        self.0.trace_topic = on;
+        self
+    }
+
     /// The broker's name; default `broker-a`.
     #[must_use]
     pub fn broker_name(mut self, name: impl Into<String>) -> Self {
@@ -337,7 +352,7 @@ impl Builder {
         check(&options)?;
         #[cfg(feature = "tls")]
         let acceptor = Arc::new(Acceptor::new(options.tls.clone())?);
-        let listeners = Listeners::bind(options.bind, options.port, options.broker_port).await?;
+        let listeners = Listeners::bind(&options, options.port, options.broker_port).await?;
         let random = RandomState::new().hash_one(std::process::id());
         let broker = Broker::new(
             options,
@@ -379,22 +394,57 @@ fn check(options: &Options) -> io::Result<()> {
 struct Listeners {
     name_server: TcpListener,
     broker: Option<TcpListener>,
+    /// Two below the broker's port.
+    second: Option<TcpListener>,
 }
 
+/// How many free ports are tried for one whose second neighbour below is free too.
+const PORTS_TRIED: u32 = 64;
+
 impl Listeners {
-    async fn bind(ip: IpAddr, port: u16, broker_port: Option<u16>) -> io::Result<Self> {
+    async fn bind(options: &Options, port: u16, broker_port: Option<u16>) -> io::Result<Self> {
+        let any_port = broker_port.unwrap_or(port) == 0;
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            match Self::bind_once(options, port, broker_port).await {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && any_port && tried < PORTS_TRIED => {
+                }
+                bound => return bound,
+            }
+        }
+    }
+
+    async fn bind_once(options: &Options, port: u16, broker_port: Option<u16>) -> io::Result<Self> {
+        let ip = options.bind;
         let name_server = listen(SocketAddr::new(ip, port), "name server").await?;
         let broker = match broker_port {
             Some(port) => Some(listen(SocketAddr::new(ip, port), "broker").await?),
             None => None,
         };
-        Ok(Self { name_server, broker })
+        let first = broker.as_ref().unwrap_or(&name_server).local_addr()?;
+        let second = match options.vip_channel {
+            true => {
+                let port = first.port().checked_sub(2).filter(|port| *port > 0);
+                let port = port.ok_or_else(|| {
+                    let text = format!("there is no port two below {first} for the broker's second server");
+                    io::Error::new(io::ErrorKind::InvalidInput, text)
+                })?;
+                Some(listen(SocketAddr::new(ip, port), "broker's second server").await?)
+            }
+            false => None,
+        };
+        Ok(Self {
+            name_server,
+            broker,
+            second,
+        })
     }
 
     async fn bind_again(broker: &Broker) -> io::Result<Self> {
         let own_port = broker.address != broker.name_server;
         let broker_port = own_port.then_some(broker.address.port());
-        Self::bind(broker.options.bind, broker.name_server.port(), broker_port).await
+        Self::bind(&broker.options, broker.name_server.port(), broker_port).await
     }
 
     fn name_server_address(&self) -> io::Result<SocketAddr> {
@@ -406,13 +456,17 @@ impl Listeners {
     }
 
     fn with_routes(self) -> Vec<(TcpListener, server::Routes)> {
-        match self.broker {
+        let mut served = match self.broker {
             None => vec![(self.name_server, families::name_server().and(families::broker()))],
             Some(broker) => vec![
                 (self.name_server, families::name_server()),
                 (broker, families::broker()),
             ],
+        };
+        if let Some(second) = self.second {
+            served.push((second, families::second_server()));
         }
+        served
     }
 }
 

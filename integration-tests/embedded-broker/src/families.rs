@@ -36,6 +36,11 @@ pub(crate) fn name_server() -> Routes {
         .on(route::kv_list)
 }
 
+/// What the broker serves two below its port: everything that is answered at once.
+pub(crate) fn second_server() -> Routes {
+    broker().without(&[RequestCode::PULL_MESSAGE, RequestCode::LITE_PULL_MESSAGE])
+}
+
 /// What the broker serves.
 pub(crate) fn broker() -> Routes {
     Routes::new()

@@ -20,6 +20,10 @@ pub(crate) struct Options {
     pub(crate) port: u16,
     /// The broker's own port; absent means that it shares the name server's.
     pub(crate) broker_port: Option<u16>,
+    /// Whether there is a second server two below the broker's port.
+    pub(crate) vip_channel: bool,
+    /// Whether there is a topic for message trace.
+    pub(crate) trace_topic: bool,
     pub(crate) broker_name: String,
     pub(crate) cluster_name: String,
     pub(crate) default_queues: i32,
@@ -45,6 +49,8 @@ impl Default for Options {
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: 0,
             broker_port: None,
+            vip_channel: false,
+            trace_topic: false,
             broker_name: "broker-a".to_owned(),
             cluster_name: "DefaultCluster".to_owned(),
             default_queues: DEFAULT_QUEUES,

@@ -111,6 +111,7 @@ pub(super) fn broker(
         ("maxHashSlotNum", "40000".to_owned()),
         ("maxIndexNum", "160000".to_owned()),
         ("enablePropertyFilter", "true".to_owned()),
+        ("traceTopicEnable", "true".to_owned()),
         // 200 ms by default, which two busy cores exceed all the time: SYSTEM_BUSY for no fault of the client.
         ("waitTimeMillsInSendQueue", "5000".to_owned()),
         ("diskMaxUsedSpaceRatio", "95".to_owned()),

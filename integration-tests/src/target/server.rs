@@ -6,9 +6,9 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use rocketmq_embedded_broker::EmbeddedBroker;
+use rocketmq_embedded_broker::{Builder, EmbeddedBroker};
 use tokio::{
-    runtime::{Builder, Runtime},
+    runtime::{self, Runtime},
     sync::{MappedMutexGuard, Mutex, MutexGuard, OnceCell},
     task::spawn_blocking,
 };
@@ -203,6 +203,11 @@ impl Pair {
     }
 }
 
+/// An embedded broker with what the real ones here have.
+fn embedded() -> Builder {
+    EmbeddedBroker::builder().vip_channel(true).trace_topic(true)
+}
+
 /// The real servers' calls block.
 async fn on_thread(
     cluster: &Arc<RealCluster>,
@@ -244,13 +249,13 @@ async fn shared_embedded() -> Result<String, Failure> {
     let broker = BROKER
         .get_or_init(async || {
             let runtime = RUNTIME.get_or_init(|| {
-                let built = Builder::new_multi_thread().worker_threads(2).enable_all().build();
+                let built = runtime::Builder::new_multi_thread()
+                    .worker_threads(2)
+                    .enable_all()
+                    .build();
                 built.map_err(|error| error.to_string())
             });
-            let starting = runtime
-                .as_ref()
-                .map_err(Clone::clone)?
-                .spawn(EmbeddedBroker::start());
+            let starting = runtime.as_ref().map_err(Clone::clone)?.spawn(embedded().start());
             let started = starting.await.map_err(|error| error.to_string())?;
             started.map_err(|error| error.to_string())
         })

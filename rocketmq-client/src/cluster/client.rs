@@ -449,6 +449,15 @@ impl ClientBuilder {
         })))
     }
 
+    /// Whether the names of name servers may be replaced by addresses.
+    pub(super) fn resolves_names(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if self.name_server_tls.is_some() {
+            return false;
+        }
+        self.proxies.is_empty()
+    }
+
     /// Reads what proxies and certificates need.
     fn secure(&mut self) -> Result<()> {
         let dial = &mut self.transport.dial;

@@ -32,7 +32,8 @@ pub(super) struct Discovery {
     list: String,
     #[cfg(feature = "endpoint")]
     endpoint: Option<Endpoint>,
-    /// Whether names that stand for several machines become the addresses of all of them.
+    /// Whether names that stand for several machines become the addresses of all of them. Not behind a proxy, which
+    /// resolves names itself, nor with TLS, which verifies them.
     expand: bool,
 }
 
@@ -57,7 +58,7 @@ impl Discovery {
             list: builder.name_servers.clone(),
             #[cfg(feature = "endpoint")]
             endpoint,
-            expand: true,
+            expand: builder.resolves_names(),
         })
     }
 

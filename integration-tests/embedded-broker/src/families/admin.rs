@@ -129,7 +129,7 @@ pub(super) fn broker_config(context: Context<'_>, _: BrokerConfig) -> Result<Bro
         ("namesrvAddr", broker.name_server.to_string()),
         ("rejectTransactionMessage", "true".to_owned()),
         ("timerWheelEnable", "false".to_owned()),
-        ("traceTopicEnable", "false".to_owned()),
+        ("traceTopicEnable", options.trace_topic.to_string()),
     ]);
     let text: String = pairs
         .iter()

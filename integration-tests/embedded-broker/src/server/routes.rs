@@ -35,6 +35,14 @@ impl Routes {
         Self::default()
     }
 
+    /// The same without these codes: they are answered as unknown.
+    pub(crate) fn without(mut self, codes: &[RequestCode]) -> Self {
+        for code in codes {
+            self.0.remove(&code.0);
+        }
+        self
+    }
+
     /// Serves one request type. Header and body that cannot be read are answered with `SYSTEM_ERROR`, as on a real
     /// broker.
     pub(crate) fn on<R: Request>(

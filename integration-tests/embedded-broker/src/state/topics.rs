@@ -10,6 +10,7 @@ use rocketmq_client::protocol::bodies::{DataVersion, TopicConfig, permission};
 use rocketmq_client::protocol::names::{
     AUTO_CREATE_TOPIC, DELAY_LEVEL_SECONDS, HALF_OP_TOPIC, HALF_TOPIC, SCHEDULE_TOPIC, reply_topic,
 };
+use rocketmq_client::protocol::trace::TRACE_TOPIC;
 
 use crate::options::Options;
 
@@ -78,10 +79,15 @@ impl Topics {
             options
                 .auto_create_topics
                 .then_some((AUTO_CREATE_TOPIC, options.default_queues, inherited));
-        let topics = system.into_iter().chain(template).map(|(name, queues, perm)| {
-            let topic = Arc::new(Topic::new(topic_config(name, queues, perm)));
-            (Arc::clone(&topic.name), topic)
-        });
+        let trace = options.trace_topic.then_some((TRACE_TOPIC, 1, READ_WRITE));
+        let topics = system
+            .into_iter()
+            .chain(template)
+            .chain(trace)
+            .map(|(name, queues, perm)| {
+                let topic = Arc::new(Topic::new(topic_config(name, queues, perm)));
+                (Arc::clone(&topic.name), topic)
+            });
         let version = DataVersion {
             timestamp: now,
             ..DataVersion::default()
