@@ -2,12 +2,39 @@
 
 mod view;
 
+use std::time::{Duration, SystemTime};
+
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
 use crate::protocol::{CodecError, PropertiesBuf, names, property};
 
 pub use view::MessageView;
+
+/// When a message is to be delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    #[default]
+    AtOnce,
+    /// After the time of a level of the broker's table.
+    Level,
+    /// After a time of the sender's choice.
+    Delay,
+    /// At a time of the sender's choice.
+    Time,
+}
+
+impl Delivery {
+    /// The setter that asks for it.
+    const fn setter(self) -> &'static str {
+        match self {
+            Self::AtOnce => "none",
+            Self::Level => "delay_level",
+            Self::Delay => "delay",
+            Self::Time => "deliver_at",
+        }
+    }
+}
 
 /// A message to send.
 ///
@@ -29,6 +56,9 @@ pub struct Message {
     /// Already in the form of the wire.
     pub(crate) properties: PropertiesBuf,
     pub(crate) flag: i32,
+    pub(crate) delivery: Delivery,
+    /// Whether consumers of 5.5.0 get it before or after others.
+    pub(crate) has_priority: bool,
     /// The first setter call that cannot be honoured; boxed because it almost never exists.
     fault: Option<Box<Error>>,
 }
@@ -41,6 +71,8 @@ impl Message {
             body: body.into(),
             properties: PropertiesBuf::new(),
             flag: 0,
+            delivery: Delivery::AtOnce,
+            has_priority: false,
             fault: None,
         }
     }
@@ -80,13 +112,73 @@ impl Message {
     }
 
     /// Delivers the message later: level 1 to 18 of the broker's table (1 s, 5 s, 10 s, 30 s, 1 m .. 10 m, 20 m, 30 m,
-    /// 1 h, 2 h unless configured otherwise); 0 means at once. Java: `setDelayTimeLevel`.
-    pub fn delay_level(mut self, level: u8) -> Self {
+    /// 1 h, 2 h unless configured otherwise); 0 means at once. Every broker knows them. Java: `setDelayTimeLevel`.
+    pub fn delay_level(self, level: u8) -> Self {
         if level == 0 {
-            self.properties.remove(property::DELAY);
+            return self.deliver(Delivery::Level, property::DELAY, None);
+        }
+        self.deliver(Delivery::Level, property::DELAY, Some(u64::from(level)))
+    }
+
+    /// Delivers the message after this time, counted by the broker from when it stores it; zero means at once. Java:
+    /// `setDelayTimeMs`.
+    ///
+    /// Brokers know it from 5.0 on; older ones would deliver at once, so the send to one fails with
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported). Brokers deliver up to a second early unless
+    /// configured otherwise (`timerPrecisionMs`), and refuse more than three days (`timerMaxDelaySec`).
+    pub fn delay(self, delay: Duration) -> Self {
+        // Not even a part of a millisecond is "at once".
+        let millis = delay.as_nanos().div_ceil(1_000_000);
+        let millis = (millis > 0).then(|| u64::try_from(millis).unwrap_or(u64::MAX));
+        self.deliver(Delivery::Delay, property::TIMER_DELAY_MS, millis)
+    }
+
+    /// Delivers the message at this time by the broker's clock; at once if that is past. Java: `setDeliverTimeMs`.
+    ///
+    /// As with [`delay`](Self::delay), brokers know it from 5.0 on, deliver up to a second early, and refuse times that
+    /// are more than three days away.
+    pub fn deliver_at(self, time: SystemTime) -> Self {
+        // A time before 1970 is past like any other.
+        let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let millis = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX).max(1);
+        self.deliver(Delivery::Time, property::TIMER_DELIVER_MS, Some(millis))
+    }
+
+    /// How urgent the message is, from 0. It goes to the queue of that number, or to the last one if there are fewer;
+    /// by default consumers in POP mode take the highest queues first. Java: `setPriority`.
+    ///
+    /// Brokers know it from 5.5 on; the send to an older one fails with
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported). The broker drops it from messages that have a delay,
+    /// a sharding key or a transaction, so the send of such a message fails.
+    pub fn priority(mut self, priority: u32) -> Self {
+        let Ok(priority) = i32::try_from(priority) else {
+            self.refuse(|| Error::config(format!("priority {priority} is above the highest, {}", i32::MAX)));
+            return self;
+        };
+        self.has_priority = true;
+        self.set(property::PRIORITY, itoa::Buffer::new().format(priority))
+    }
+
+    /// Sets or removes one way of delivering later; there can be only one.
+    fn deliver(mut self, delivery: Delivery, name: &str, value: Option<u64>) -> Self {
+        let Some(value) = value else {
+            if self.delivery == delivery {
+                self.delivery = Delivery::AtOnce;
+                self.properties.remove(name);
+            }
+            return self;
+        };
+        if self.delivery != Delivery::AtOnce && self.delivery != delivery {
+            let (one, other) = (self.delivery.setter(), delivery.setter());
+            self.refuse(|| {
+                Error::config(format!(
+                    "{one} and {other} are both set, of which a broker honours one; set only that"
+                ))
+            });
             return self;
         }
-        self.set(property::DELAY, itoa::Buffer::new().format(level))
+        self.delivery = delivery;
+        self.set(name, itoa::Buffer::new().format(value))
     }
 
     /// Sets the key that orders messages: those with one key go to one queue of the topic.
@@ -148,6 +240,9 @@ impl Message {
                 .clone()
                 .context(format_args!("message to topic {}", self.topic)));
         }
+        if self.delivery != Delivery::AtOnce || self.has_priority {
+            self.check_combination()?;
+        }
         names::check_topic(&self.topic)
             .map_err(|error| Error::config(format!("message cannot be sent: {error}")).caused_by(error))?;
         if names::is_forbidden_topic(&self.topic) {
@@ -174,6 +269,25 @@ impl Message {
             ));
         }
         Ok(())
+    }
+}
+
+impl Message {
+    /// Refuses what a broker would silently leave out.
+    fn check_combination(&self) -> Result<()> {
+        let later = self.delivery != Delivery::AtOnce;
+        let transaction = self.get(property::TRANSACTION_PREPARED).is_some();
+        let (one, other) = match (self.has_priority, later) {
+            (_, true) if transaction => (self.delivery.setter(), "a transaction"),
+            (true, true) => ("priority", self.delivery.setter()),
+            (true, false) if transaction => ("priority", "a transaction"),
+            (true, false) if self.get(property::SHARDING_KEY).is_some() => ("priority", "sharding_key"),
+            _ => return Ok(()),
+        };
+        Err(Error::config(format!(
+            "message to topic {}: {one} and {other} do not go together, a broker would leave one out; set only one",
+            self.topic
+        )))
     }
 }
 

@@ -29,7 +29,9 @@ pub(super) struct Damaged {
 impl Received {
     pub(super) fn read(body: Bytes) -> Self {
         // The usual case in one go.
-        if let Ok(records) = Record::decode_all(body.clone()) {
+        if let Ok(records) = Record::decode_all(body.clone())
+            && !records.iter().any(Record::is_batch)
+        {
             return Self {
                 records,
                 damaged: None,
@@ -49,8 +51,8 @@ impl Received {
             } else {
                 rest.split_to(len)
             };
-            match Record::decode(record.clone()) {
-                Ok(record) => records.push(record),
+            match Record::decode(record.clone()).and_then(Record::unwrap_batch) {
+                Ok(mut whole) => records.append(&mut whole),
                 Err(error) => {
                     let place = place_of(&record);
                     break Some(Damaged { error, place });
@@ -119,6 +121,25 @@ mod tests {
         let mut received = Received::read(body.freeze());
         received.keep(&Filter::from("Aa"));
         assert_eq!(offsets(&received), [1]);
+    }
+
+    #[test]
+    fn a_batch_stored_as_one_record_comes_as_its_messages() {
+        let mut batch = BytesMut::new();
+        for (text, tag) in [("one", "a"), ("two", "b"), ("three", "a")] {
+            let properties = format!("TAGS\u{1}{tag}\u{2}");
+            crate::protocol::encode_batch_message(0, text.as_bytes(), &properties, &mut batch).unwrap();
+        }
+        let mut record = Record::decode(stored(7, "envelope").freeze()).unwrap();
+        record.sys_flag = SysFlag(SysFlag::NEED_UNWRAP | SysFlag::INNER_BATCH);
+        record.body = batch.freeze();
+        let mut body = stored(6, "a");
+        record.encode(&mut body).unwrap();
+        body.unsplit(stored(10, "a"));
+        let mut received = Received::read(body.freeze());
+        received.keep(&Filter::from("a"));
+        assert_eq!(offsets(&received), [6, 7, 9, 10]);
+        assert_eq!(received.damaged, None);
     }
 
     #[test]

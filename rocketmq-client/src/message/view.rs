@@ -154,6 +154,22 @@ impl MessageView {
             .unwrap_or(0)
     }
 
+    /// When the broker was to deliver the message, if the producer chose a time: cut to whole seconds by brokers with
+    /// default settings.
+    #[must_use]
+    pub fn deliver_time(&self) -> Option<SystemTime> {
+        self.property(property::TIMER_OUT_MS)
+            .and_then(|millis| millis.parse().ok())
+            .map(time)
+    }
+
+    /// How urgent the producer said the message is.
+    #[must_use]
+    pub fn priority(&self) -> Option<u32> {
+        self.property(property::PRIORITY)
+            .and_then(|priority| priority.parse().ok())
+    }
+
     /// The key that orders messages, if the producer gave one.
     #[must_use]
     pub fn sharding_key(&self) -> Option<&str> {
