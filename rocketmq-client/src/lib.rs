@@ -88,10 +88,12 @@ pub use consumer::{
 pub use error::{Error, ErrorKind, Persisted, Result};
 pub use message::{Message, MessageView};
 pub use producer::queue_selector;
+pub use producer::{BatchFuture, BatchHandle, BatchReceipt, BatchSplitter, Batching, SendBatch};
 pub use producer::{
     Forbid, Forbidding, Producer, ProducerBuilder, SendBuilder, SendContext, SendFuture, SendHandle,
     SendKind, SendMode, SendReceipt, SendStack, SendStatus, Sending, WhenFull, forbid,
 };
+pub use protocol::Compression;
 pub use protocol::bodies::MessageQueue;
 pub use secret::Secret;
 pub use trace::{Trace, TraceStats};

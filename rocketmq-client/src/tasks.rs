@@ -98,6 +98,18 @@ impl Tasks {
             .spawn_on(guarded.instrument(debug_span!("task", name)), &self.0.runtime);
     }
 
+    /// Computes something on a thread where that holds up nothing else. `None` if it panicked, or the runtime is being
+    /// shut down.
+    ///
+    /// # Cancellation
+    /// The computation goes on; nobody gets its result.
+    pub(crate) async fn compute<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        self.0.runtime.spawn_blocking(work).await.ok()
+    }
+
     /// Asks all tasks to stop and waits for them, at most `grace`; those still running are then cut off.
     /// Calling it again is harmless.
     pub(crate) async fn stop(&self, grace: Duration) -> Result<(), StillRunning> {

@@ -15,6 +15,7 @@ use super::heartbeat::Members;
 use super::inbound::ClusterInbound;
 use super::name_server::NameServers;
 use super::route::Routes;
+use super::version::Versions;
 use super::{Cluster, identity, naming};
 use crate::auth::{CredentialsProvider, Rotation};
 use crate::error::{Error, Result};
@@ -419,6 +420,7 @@ impl ClientBuilder {
             name_servers,
             routes: Routes::default(),
             members: Members::default(),
+            versions: Versions::default(),
             unique_ids: identity::unique_ids(address),
             trace: self.trace.map(Tracer::new),
             tasks,

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use std::{mem, ptr};
 
 use tokio::time::{MissedTickBehavior, interval};
@@ -13,9 +14,9 @@ use tracing::{debug, warn};
 
 use super::{Cluster, GroupMember, ProducerMember};
 use crate::error::{Error, Result};
-use crate::protocol::JsonBody;
 use crate::protocol::bodies::{HeartbeatData, ProducerData};
 use crate::protocol::requests::{HeartBeat, UnregisterClient};
+use crate::protocol::{BrokerVersion, JsonBody};
 use crate::sync::lock;
 use crate::tasks::join_all;
 
@@ -254,18 +255,39 @@ impl Cluster {
     }
 
     async fn beat(&self, address: &Arc<str>, data: &HeartbeatData) {
-        let _beating = Beating::new(&self.members.beating, address);
-        let sent = async {
-            let body = data
-                .to_body()
-                .map_err(|error| Error::from_encode("HeartBeat", error))?;
-            let timeout = self.options.request_timeout;
-            self.call_addr(address, &HeartBeat { body }, timeout).await
-        };
+        let sent = self.send_heartbeat(address, data, self.options.request_timeout);
         match sent.await {
-            Ok(result) => debug!(%address, version = result.version, "heartbeat"),
+            Ok(version) => debug!(%address, %version, "heartbeat"),
             Err(error) => warn!(%address, %error, "heartbeat failed"),
         }
+    }
+
+    async fn send_heartbeat(
+        &self,
+        address: &Arc<str>,
+        data: &HeartbeatData,
+        timeout: Duration,
+    ) -> Result<BrokerVersion> {
+        let _beating = Beating::new(&self.members.beating, address);
+        let body = data
+            .to_body()
+            .map_err(|error| Error::from_encode("HeartBeat", error))?;
+        let result = self.call_addr(address, &HeartBeat { body }, timeout).await?;
+        let version = BrokerVersion(result.version);
+        self.versions.note(address, version);
+        Ok(version)
+    }
+
+    /// Tells a broker who is here for the version in its answer; nothing if nobody is.
+    pub(super) async fn ask_version(
+        &self,
+        address: &Arc<str>,
+        timeout: Duration,
+    ) -> Result<Option<BrokerVersion>> {
+        let Some((data, _)) = self.heartbeat() else {
+            return Ok(None);
+        };
+        self.send_heartbeat(address, &data, timeout).await.map(Some)
     }
 
     /// A broker was connected: it has to hear who is here before it can serve them.

@@ -13,6 +13,7 @@ mod name_server;
 mod naming;
 mod route;
 mod trace;
+mod version;
 
 use std::fmt;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ pub(crate) use route::TopicRoute;
 use heartbeat::Members;
 use name_server::NameServers;
 use route::Routes;
+use version::Versions;
 
 /// One cluster as one client sees it.
 pub(crate) struct Cluster {
@@ -49,6 +51,7 @@ pub(crate) struct Cluster {
     name_servers: NameServers,
     routes: Routes,
     members: Members,
+    versions: Versions,
     unique_ids: UniqueIds,
     trace: Option<Arc<Tracer>>,
     tasks: Tasks,
@@ -166,7 +169,7 @@ impl Cluster {
     }
 
     /// The address of the master of a broker, from a name server if no route has told of it yet.
-    async fn master_addr(&self, broker_name: &str) -> Result<Arc<str>> {
+    pub(crate) async fn master_addr(&self, broker_name: &str) -> Result<Arc<str>> {
         if let Some(address) = self.broker_addr(broker_name, MASTER_ID) {
             return Ok(address);
         }

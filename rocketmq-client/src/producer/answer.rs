@@ -5,6 +5,7 @@
 use std::str::FromStr;
 
 use super::attempt::{Attempt, Job};
+use super::prepare::Needs;
 use super::receipt::{SendReceipt, SendStatus};
 use crate::error::{Error, ErrorKind, Persisted, Result};
 use crate::protocol::{CodecError, Fields, Frame, ResponseCode, ResponseError};
@@ -32,6 +33,7 @@ impl Job {
             queue_offset: -1,
             status: SendStatus::Ok,
             attempts: self.attempts,
+            recall_handle: None,
         }
     }
 
@@ -67,6 +69,11 @@ impl Job {
             queue_offset: place.queue_offset,
             status,
             attempts: self.attempts,
+            // The hot path does not look for what it cannot have.
+            recall_handle: match self.prepared.needs {
+                Needs::DeliveryTime => frame.fields.get("recallHandle").map(str::to_owned),
+                _ => None,
+            },
         };
         if let Some(tracer) = self.core.cluster.trace() {
             self.trace(tracer, attempt, &frame.fields, &receipt);

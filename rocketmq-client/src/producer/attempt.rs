@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Core;
-use super::prepare::Prepared;
+use super::prepare::{Needs, Prepared};
 use super::receipt::SendReceipt;
 use super::select::{Choice, Target};
 use crate::error::{Error, Persisted, Result};
@@ -33,6 +33,8 @@ pub(super) struct Job {
     pub(super) require_ok: bool,
     /// What it takes of the room for messages in flight.
     pub(super) cost: Option<u32>,
+    /// Whether its messages have taken room each for itself.
+    pub(super) is_seated: bool,
 }
 
 /// Where one attempt goes.
@@ -77,15 +79,16 @@ impl Job {
             last_error: None,
             require_ok: core.options.require_ok,
             cost: None,
+            is_seated: false,
         }
     }
 
     /// Takes room for the message, if there is some.
     pub(super) fn try_enter(&mut self) -> bool {
-        if self.cost.is_none() {
+        if self.cost.is_none() && !self.is_seated {
             self.cost = self.core.room.try_enter(self.prepared.body.len());
         }
-        self.cost.is_some()
+        self.cost.is_some() || self.is_seated
     }
 
     /// Makes the first attempt if nothing has to be waited for: there is room, the route is known, the broker is
@@ -104,6 +107,9 @@ impl Job {
         let Ok(Choice::Go(attempt)) = self.choose(&route) else {
             return Fast::NotNow(Next::Choose);
         };
+        if !self.is_known_to_fit(&attempt) {
+            return Fast::NotNow(Next::Try(attempt));
+        }
         let extra = Fields::new();
         let started = self.outbound(&attempt, &extra, |outbound| {
             let remoting = self.core.cluster.remoting();
@@ -124,7 +130,7 @@ impl Job {
 
     /// Makes attempts until one succeeds or none may follow.
     pub(super) async fn run(mut self, mut next: Next) -> Result<SendReceipt> {
-        if self.cost.is_none() {
+        if self.cost.is_none() && !self.is_seated {
             self.enter().await?;
         }
         loop {
@@ -139,6 +145,10 @@ impl Job {
                 }
             };
             self.attempts += 1;
+            if let Err(error) = self.fit(&attempt).await {
+                next = Next::After(attempt, error);
+                continue;
+            }
             let extra = Fields::new();
             let core = Arc::clone(&self.core);
             let header = self
@@ -180,6 +190,29 @@ impl Job {
         }
     }
 
+    /// Whether the broker is known to honour what the message asks for: so it is for a message that asks for nothing
+    /// special.
+    fn is_known_to_fit(&mut self, attempt: &Attempt) -> bool {
+        if self.prepared.needs == Needs::Nothing {
+            return true;
+        }
+        let version = self.core.cluster.known_broker_version(&attempt.address);
+        version.is_some_and(|version| self.prepared.fit(version).is_ok())
+    }
+
+    /// Makes sure that the broker honours what the message asks for; a broker that has not said its version yet is
+    /// asked.
+    async fn fit(&mut self, attempt: &Attempt) -> Result<()> {
+        if self.prepared.needs == Needs::Nothing {
+            return Ok(());
+        }
+        let version = self
+            .core
+            .cluster
+            .broker_version(&attempt.address, attempt.deadline);
+        self.prepared.fit(version.await?)
+    }
+
     fn outbound<T>(
         &self,
         attempt: &Attempt,
@@ -202,6 +235,9 @@ impl Job {
         let hold =
             hold.map_err(|error| error.context(format_args!("send to topic {}", self.prepared.topic)))?;
         let attempt = self.next_attempt().await?;
+        if let Err(error) = self.fit(&attempt).await {
+            return Err(self.describe(&attempt, error));
+        }
         let core = Arc::clone(&self.core);
         let queue = &attempt.queue;
         let header = self.prepared.header(&core, &queue.broker_name, queue.queue_id);

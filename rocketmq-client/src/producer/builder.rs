@@ -8,13 +8,15 @@ use std::time::Duration;
 use tower::layer::Layer;
 use tower::{BoxError, Service};
 
+use super::accumulate::Accumulator;
 use super::layer::{self, Install, Layers, SendStack, Sending};
+use super::line::Line;
 use super::receipt::SendReceipt;
 use super::room::Room;
-use super::{Core, Handle, Producer, retry};
+use super::{Batching, Core, Handle, Producer, retry};
 use crate::cluster::{Client, Detector, LatencyFaultTolerance, ProducerMember};
 use crate::error::{Error, Result};
-use crate::protocol::ResponseCode;
+use crate::protocol::{Compression, ResponseCode};
 
 impl Client {
     /// Options for a producer of this group; [`start`](ProducerBuilder::start) makes it.
@@ -53,7 +55,9 @@ pub(super) struct Options {
     pub(super) detector: Detector,
     pub(super) max_message_bytes: usize,
     pub(super) compress_from_bytes: Option<usize>,
+    pub(super) compression: Compression,
     pub(super) compression_level: u32,
+    pub(super) batching: Option<Batching>,
     pub(super) default_topic_queue_nums: i32,
     pub(super) max_in_flight: u32,
     pub(super) max_in_flight_bytes: u32,
@@ -77,7 +81,9 @@ impl Default for Options {
             },
             max_message_bytes: 4 * 1024 * 1024,
             compress_from_bytes: Some(4096),
+            compression: Compression::Zlib,
             compression_level: 5,
+            batching: None,
             default_topic_queue_nums: 4,
             max_in_flight: 10_000,
             max_in_flight_bytes: 100 * 1024 * 1024,
@@ -185,14 +191,32 @@ impl ProducerBuilder {
         self
     }
 
-    /// From which size on bodies are compressed (zlib), in bytes; `None` never. Default 4096. Java:
+    /// How bodies are compressed. Default [`Compression::Zlib`], which all consumers read; the others are read by Java
+    /// consumers from 4.9.4 on and by this crate with the cargo features `lz4` and `zstd`. Java:
+    /// `rocketmq.message.compressType`.
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.options.compression = compression;
+        self
+    }
+
+    /// Gathers messages that are sent one by one into batches: a send then returns when its batch is stored. Default:
+    /// each message is a request of its own. Java: `autoBatch`.
+    ///
+    /// See [`Batching`] for what it promises.
+    pub fn batching(mut self, batching: Batching) -> Self {
+        self.options.batching = Some(batching);
+        self
+    }
+
+    /// From which size on bodies are compressed, in bytes; `None` never. Default 4096. Java:
     /// `compressMsgBodyOverHowmuch`.
     pub fn compress_from_bytes(mut self, bytes: impl Into<Option<usize>>) -> Self {
         self.options.compress_from_bytes = bytes.into();
         self
     }
 
-    /// How hard compression tries, from 0 (not at all) to 9. Default 5. Java: `rocketmq.message.compressLevel`.
+    /// How hard compression tries: for zlib from 0 (not at all) to 9, for Zstandard from 1 to 22; LZ4 has no levels.
+    /// Default 5. Java: `rocketmq.message.compressLevel`.
     pub fn compression_level(mut self, level: u32) -> Self {
         self.options.compression_level = level;
         self
@@ -279,6 +303,8 @@ impl ProducerBuilder {
         let cluster = Arc::clone(self.client.cluster());
         let core = Arc::new(Core {
             room: Room::new(self.options.max_in_flight, self.options.max_in_flight_bytes),
+            accumulator: self.options.batching.map(Accumulator::new),
+            line: Line::default(),
             layers: self.layers.map(Layers::new),
             tasks: cluster.tasks().child(),
             wire_group: cluster.wire_name(&self.group).into_owned(),
@@ -323,8 +349,9 @@ impl ProducerBuilder {
         if options.default_topic_queue_nums < 1 {
             wrong.push("default_topic_queue_nums must be at least 1".to_owned());
         }
-        if options.compression_level > 9 {
-            wrong.push("compression_level must be at most 9".to_owned());
+        check_compression(options, &mut wrong);
+        if let Some(batching) = &options.batching {
+            batching.check(options, &mut wrong);
         }
         match wrong.is_empty() {
             true => Ok(()),
@@ -344,5 +371,21 @@ impl fmt::Debug for ProducerBuilder {
             .field("options", &self.options)
             .field("layers", &self.layers.is_some())
             .finish_non_exhaustive()
+    }
+}
+
+fn check_compression(options: &Options, wrong: &mut Vec<String>) {
+    let compression = options.compression;
+    if !compression.is_available() {
+        wrong.push(format!(
+            "compression {compression:?} is not built in; turn on the cargo feature of that name"
+        ));
+    }
+    let (level, levels) = (options.compression_level, compression.levels());
+    if compression != Compression::Lz4 && !levels.contains(&level) {
+        let (lowest, highest) = (levels.start(), levels.end());
+        wrong.push(format!(
+            "compression_level must be from {lowest} to {highest} for {compression:?}, not {level}"
+        ));
     }
 }

@@ -3,12 +3,16 @@
 //! [`Producer::send`] is the one way to send; how the result is wanted is said on the [`SendBuilder`] it gives.
 //! Protocol source: `DefaultMQProducerImpl`.
 
+mod accumulate;
 mod answer;
 mod attempt;
+mod batch;
 mod builder;
 mod layer;
+mod line;
 mod prepare;
 pub mod queue_selector;
+mod recall;
 mod receipt;
 mod retry;
 mod room;
@@ -27,13 +31,18 @@ use crate::error::{Error, Result};
 use crate::message::Message;
 use crate::tasks::Tasks;
 
+pub use accumulate::Batching;
+pub use batch::{BatchFuture, BatchHandle, BatchReceipt, BatchSplitter, SendBatch};
 pub use builder::{ProducerBuilder, WhenFull};
 pub use layer::{Forbid, Forbidding, SendContext, SendKind, SendMode, SendStack, Sending, forbid};
 pub use receipt::{SendReceipt, SendStatus};
 pub use send::{SendBuilder, SendFuture, SendHandle};
 
+use accumulate::Accumulator;
+use batch::Content;
 use builder::Options;
 use layer::Layers;
+use line::Line;
 use room::Room;
 
 /// Sends messages under one group name. Cloning is cheap; clones share everything.
@@ -70,6 +79,8 @@ struct Core {
     cluster: Arc<Cluster>,
     tasks: Tasks,
     room: Room,
+    accumulator: Option<Accumulator>,
+    line: Line,
     /// Boxed, and asked, only if some are installed.
     layers: Option<Layers>,
     closed: AtomicBool,
@@ -79,7 +90,7 @@ impl Producer {
     /// Sends a message. What is returned says how: await it, or [`detach`](SendBuilder::detach) it, give it a
     /// [callback](SendBuilder::on_complete), or send it [one-way](SendBuilder::one_way).
     pub fn send(&self, message: Message) -> SendBuilder<'_> {
-        SendBuilder::new(self, message)
+        SendBuilder::new(self, Content::Single(message))
     }
 
     /// The producer group.
@@ -167,6 +178,9 @@ impl ProducerMember for Core {
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             self.closed.store(true, Ordering::SeqCst);
+            if let Some(accumulator) = &self.accumulator {
+                accumulator.close();
+            }
             self.room.drained().await;
             if self.cluster.unregister_producer(self).await {
                 info!(group = self.group, "producer shut down");

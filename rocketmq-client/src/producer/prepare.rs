@@ -1,24 +1,26 @@
 //! From a message to what goes on the wire: checked, named, compressed; made once for all attempts.
 
-use std::io::Write;
+use std::mem;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use flate2::Compression as Level;
-use flate2::write::ZlibEncoder;
 use serde::Serialize;
 
 use super::Core;
+use super::builder::Options;
 use crate::cluster::outbound_parts;
 use crate::error::{Error, ErrorKind, Result};
-use crate::message::Message;
+use crate::message::{Delivery, Message};
 use crate::protocol::names::{AUTO_CREATE_TOPIC, Namespace, RETRY_PREFIX};
 use crate::protocol::requests::{SendMessageV2, SendReplyMessageV2};
-use crate::protocol::{Fields, MAX_PROPERTIES_BYTES, PropertiesBuf, SysFlag, java_hash, property};
+use crate::protocol::{
+    BrokerVersion, Compression, Fields, MAX_PROPERTIES_BYTES, PropertiesBuf, RequestCode, SysFlag, compress,
+    java_hash, property,
+};
 use crate::transport::Outbound;
 
-/// The bits of a body compressed with zlib, as clients write them from 4.9.4 on.
-const ZLIB: i32 = SysFlag::COMPRESSED | 3 << 8;
+/// From this size on, bodies are compressed on another thread: it takes about a millisecond.
+const COMPRESSED_ELSEWHERE: usize = 64 * 1024;
 
 /// A message ready to be sent, as often as it takes.
 #[derive(Debug)]
@@ -31,6 +33,10 @@ pub(super) struct Prepared {
     /// Java's hash of the key that orders messages, if there is one.
     pub(super) sharding_hash: Option<i32>,
     kind: Kind,
+    pub(super) needs: Needs,
+    /// Only a batch has it.
+    envelope: Option<Envelope>,
+    to_compress: bool,
     properties: String,
     sys_flag: i32,
     flag: i32,
@@ -45,6 +51,27 @@ enum Kind {
     Message,
     /// The broker passes it on to the client that waits for it.
     Reply,
+    /// Several messages in one.
+    Batch,
+}
+
+/// What a broker must know of, because it would silently ignore it otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Needs {
+    Nothing,
+    /// Only to be told apart: batches go to all brokers, but not in quite the same form.
+    Version,
+    DeliveryTime,
+    Priority,
+}
+
+/// What a batch says of itself, besides what its messages say of themselves.
+#[derive(Debug)]
+struct Envelope {
+    /// The properties with an id of the batch. Brokers from 5.0 on want one for some topics; older ones would write it
+    /// over those of the messages.
+    properties: String,
+    is_told: bool,
 }
 
 /// The header of [`SendMessageV2`](crate::protocol::requests::SendMessageV2), borrowed: nothing is copied but into
@@ -76,12 +103,14 @@ pub(super) struct SendHeader<'a> {
     unit_mode: Option<bool>,
     #[serde(rename = "l")]
     max_reconsume_times: Option<i32>,
+    #[serde(rename = "m")]
+    batch: Option<bool>,
     #[serde(rename = "n")]
     broker_name: &'a str,
 }
 
 impl Prepared {
-    /// Checks the message, gives it an id, and compresses its body if it is large.
+    /// Checks the message and gives it an id. A body that is worth it is still to be [compressed](Self::compress).
     ///
     /// # Errors
     /// [`ErrorKind::Config`] or [`ErrorKind::TooLarge`] with what cannot be sent and why.
@@ -93,6 +122,8 @@ impl Prepared {
             body,
             mut properties,
             flag,
+            delivery,
+            has_priority,
             ..
         } = message;
         let kind = match properties.get(property::MESSAGE_TYPE) {
@@ -106,18 +137,8 @@ impl Prepared {
         {
             wire_topic = Some(put_in_namespace(namespace, &mut topic, &mut properties)?);
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let born_timestamp = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-        let message_id = match properties.get(property::UNIQUE_KEY) {
-            Some(id) => id.to_owned(),
-            None => {
-                let id = core.cluster.unique_ids().at(born_timestamp);
-                properties
-                    .set(property::UNIQUE_KEY, &id)
-                    .map_err(|error| Error::from_encode("message", error))?;
-                id
-            }
-        };
+        let born_timestamp = now_millis();
+        let message_id = identify(&mut properties, core, born_timestamp)?;
         let (mut reconsume_times, mut max_reconsume_times) = (None, None);
         if topic.starts_with(RETRY_PREFIX) {
             let number = |name| properties.get(name).and_then(|text| text.parse::<i32>().ok());
@@ -127,29 +148,24 @@ impl Prepared {
         let sharding_hash = properties.get(property::SHARDING_KEY).map(java_hash);
         let is_half = properties.get(property::TRANSACTION_PREPARED) == Some("true");
         let properties = properties.into_string();
-        if properties.len() > MAX_PROPERTIES_BYTES {
-            return Err(Error::new(
-                ErrorKind::TooLarge,
-                format!(
-                    "message to topic {topic}: its properties have {} bytes, a broker stores {MAX_PROPERTIES_BYTES}; \
-                     put what is large into the body",
-                    properties.len()
-                ),
-            ));
-        }
-        let (body, sys_flag) = match options.compress_from_bytes {
-            Some(from) if body.len() >= from => compress(body, options.compression_level),
-            _ => (body, 0),
+        check_properties(&properties, &topic)?;
+        let needs = match delivery {
+            Delivery::Delay | Delivery::Time => Needs::DeliveryTime,
+            _ if has_priority => Needs::Priority,
+            _ => Needs::Nothing,
         };
         Ok(Self {
             topic,
             wire_topic,
+            to_compress: options.compress_from_bytes.is_some_and(|from| body.len() >= from),
             body,
             message_id,
             sharding_hash,
             kind,
+            needs,
+            envelope: None,
             properties,
-            sys_flag,
+            sys_flag: if is_half { SysFlag::TRANSACTION_PREPARED } else { 0 },
             flag,
             born_timestamp,
             reconsume_times,
@@ -157,17 +173,58 @@ impl Prepared {
         })
     }
 
-    /// The request with this header.
-    pub(super) fn outbound<'a>(
-        &self,
-        header: &'a SendHeader<'a>,
-        extra: &'a Fields,
-    ) -> Outbound<'a, SendHeader<'a>> {
-        let body = self.body.clone();
-        match self.kind {
-            Kind::Message => outbound_parts::<SendMessageV2, _>(header, extra, body),
-            Kind::Reply => outbound_parts::<SendReplyMessageV2, _>(header, extra, body),
+    /// Gives a message of a batch what each message has of its own: namespace and id.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(super) fn admit(message: &mut Message, core: &Core) -> Result<()> {
+        if let Some(namespace) = core.cluster.namespace() {
+            put_in_namespace(namespace, &mut message.topic, &mut message.properties)?;
         }
+        identify(&mut message.properties, core, now_millis())?;
+        check_properties(message.properties.as_str(), &message.topic)
+    }
+
+    /// What is common to the messages of a batch, which are in `body`; `first` is one of them and `ids` are the ids of
+    /// all, separated by commas.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(super) fn batch(first: &Message, ids: String, body: Bytes, core: &Core) -> Result<Self> {
+        let mut topic = first.topic.clone();
+        let mut properties = PropertiesBuf::new();
+        if let Some(wait) = first.properties.get(property::WAIT) {
+            properties
+                .set(property::WAIT, wait)
+                .map_err(|error| Error::from_encode("batch", error))?;
+        }
+        let mut wire_topic = None;
+        if let Some(namespace) = core.cluster.namespace() {
+            wire_topic = Some(put_in_namespace(namespace, &mut topic, &mut properties)?);
+        }
+        let born_timestamp = now_millis();
+        let without_id = properties.clone().into_string();
+        identify(&mut properties, core, born_timestamp)?;
+        Ok(Self {
+            topic,
+            wire_topic,
+            body,
+            message_id: ids,
+            sharding_hash: first.properties.get(property::SHARDING_KEY).map(java_hash),
+            kind: Kind::Batch,
+            needs: Needs::Version,
+            envelope: Some(Envelope {
+                properties: properties.into_string(),
+                is_told: false,
+            }),
+            to_compress: false,
+            properties: without_id,
+            sys_flag: 0,
+            flag: 0,
+            born_timestamp,
+            reconsume_times: None,
+            max_reconsume_times: None,
+        })
     }
 
     /// The value of a property, if the message has it.
@@ -194,13 +251,135 @@ impl Prepared {
             sys_flag: self.sys_flag,
             born_timestamp: self.born_timestamp,
             flag: self.flag,
-            properties: &self.properties,
+            properties: self.properties(),
             reconsume_times: self.reconsume_times,
             unit_mode: core.cluster.unit_mode().then_some(true),
             max_reconsume_times: self.max_reconsume_times,
+            batch: self.is_batch().then_some(true),
             broker_name,
         }
     }
+
+    /// The request with this header.
+    pub(super) fn outbound<'a>(
+        &self,
+        header: &'a SendHeader<'a>,
+        extra: &'a Fields,
+    ) -> Outbound<'a, SendHeader<'a>> {
+        let body = self.body.clone();
+        match self.kind {
+            Kind::Message => outbound_parts::<SendMessageV2, _>(header, extra, body),
+            Kind::Reply => outbound_parts::<SendReplyMessageV2, _>(header, extra, body),
+            Kind::Batch => Outbound {
+                code: RequestCode::SEND_BATCH_MESSAGE.0,
+                name: "SendBatch",
+                ..outbound_parts::<SendMessageV2, _>(header, extra, body)
+            },
+        }
+    }
+
+    pub(super) fn is_batch(&self) -> bool {
+        self.kind == Kind::Batch
+    }
+
+    fn properties(&self) -> &str {
+        match &self.envelope {
+            Some(envelope) if envelope.is_told => &envelope.properties,
+            _ => &self.properties,
+        }
+    }
+
+    /// Whether the body is large enough that compressing it would hold up what else runs on the thread.
+    pub(super) fn is_compressed_elsewhere(&self) -> bool {
+        self.to_compress && self.body.len() >= COMPRESSED_ELSEWHERE
+    }
+
+    /// Compresses the body if it is to be, unless that is no gain.
+    pub(super) fn compress(&mut self, options: &Options) {
+        if mem::take(&mut self.to_compress) {
+            let compressed = compress(&self.body, options.compression, options.compression_level);
+            self.use_compressed(compressed.ok(), options.compression);
+        }
+    }
+
+    /// The same on another thread, where it holds up nothing.
+    pub(super) async fn compress_elsewhere(&mut self, core: &Core) {
+        if mem::take(&mut self.to_compress) {
+            let (compression, level) = (core.options.compression, core.options.compression_level);
+            let body = self.body.clone();
+            let work = move || compress(&body, compression, level).ok();
+            let compressed = core.tasks.compute(work).await.flatten();
+            self.use_compressed(compressed, compression);
+        }
+    }
+
+    /// A body that cannot be compressed, or does not become smaller, goes as it is.
+    fn use_compressed(&mut self, compressed: Option<Bytes>, compression: Compression) {
+        if let Some(compressed) = compressed.filter(|compressed| compressed.len() < self.body.len()) {
+            self.body = compressed;
+            self.sys_flag |= compression.sys_flag();
+        }
+    }
+
+    /// Makes sure that the broker honours what the message asks for.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] with what an older broker would do instead.
+    pub(super) fn fit(&mut self, version: BrokerVersion) -> Result<()> {
+        if let Some(envelope) = &mut self.envelope {
+            envelope.is_told = version >= BrokerVersion::V5_0_0;
+        }
+        let (since, what, instead) = match self.needs {
+            Needs::DeliveryTime if version < BrokerVersion::V5_0_0 => (
+                BrokerVersion::V5_0_0,
+                "delivery times",
+                "deliver the message at once; use delay_level, which it knows",
+            ),
+            Needs::Priority if version < BrokerVersion::V5_5_0 => (
+                BrokerVersion::V5_5_0,
+                "priorities",
+                "ignore that of the message; send it without",
+            ),
+            _ => return Ok(()),
+        };
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("the broker has version {version}, which is before {what} ({since}): it would {instead}"),
+        ))
+    }
+}
+
+/// Milliseconds since 1970.
+fn now_millis() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The id of a message: the one it has, else a new one.
+fn identify(properties: &mut PropertiesBuf, core: &Core, born_timestamp: i64) -> Result<String> {
+    if let Some(id) = properties.get(property::UNIQUE_KEY) {
+        return Ok(id.to_owned());
+    }
+    let id = core.cluster.unique_ids().at(born_timestamp);
+    properties
+        .set(property::UNIQUE_KEY, &id)
+        .map_err(|error| Error::from_encode("message", error))?;
+    Ok(id)
+}
+
+/// Refuses more properties than a broker stores.
+fn check_properties(properties: &str, topic: &str) -> Result<()> {
+    if properties.len() <= MAX_PROPERTIES_BYTES {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::TooLarge,
+        format!(
+            "message to topic {topic}: its properties have {} bytes, a broker stores {MAX_PROPERTIES_BYTES}; put what is \
+             large into the body",
+            properties.len()
+        ),
+    ))
 }
 
 /// The topic as brokers know it. `topic` becomes the user's name, should it be the brokers' one; the message says which
@@ -218,17 +397,6 @@ fn put_in_namespace(
         .set(property::INSTANCE_ID, namespace.name())
         .map_err(|error| Error::from_encode("message", error))?;
     Ok(namespace.wrap(topic).into_owned())
-}
-
-/// The compressed body, unless that is no gain.
-fn compress(body: Bytes, level: u32) -> (Bytes, i32) {
-    let mut encoder = ZlibEncoder::new(Vec::with_capacity(body.len() / 2), Level::new(level));
-    // Writing to memory does not fail; if it did, the body would go as it is.
-    let compressed = encoder.write_all(&body).and_then(|()| encoder.finish());
-    match compressed {
-        Ok(compressed) if compressed.len() < body.len() => (compressed.into(), ZLIB),
-        _ => (body, 0),
-    }
 }
 
 #[cfg(test)]

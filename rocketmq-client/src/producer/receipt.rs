@@ -19,6 +19,9 @@ pub struct SendReceipt {
     pub status: SendStatus,
     /// How many attempts it took.
     pub attempts: u32,
+    /// By which [`Producer::recall`](crate::Producer::recall) takes the message back before it is delivered; only for
+    /// messages with a delay or a delivery time, from brokers of 5.3.2 on.
+    pub recall_handle: Option<String>,
 }
 
 /// How safely a message is stored. Java: `SendStatus`.
@@ -43,6 +46,16 @@ impl SendStatus {
             Self::FlushDiskTimeout => "FLUSH_DISK_TIMEOUT",
             Self::FlushSlaveTimeout => "FLUSH_SLAVE_TIMEOUT",
             Self::SlaveNotAvailable => "SLAVE_NOT_AVAILABLE",
+        }
+    }
+
+    /// The response code that it comes from.
+    pub(super) const fn code(self) -> ResponseCode {
+        match self {
+            Self::Ok => ResponseCode::SUCCESS,
+            Self::FlushDiskTimeout => ResponseCode::FLUSH_DISK_TIMEOUT,
+            Self::FlushSlaveTimeout => ResponseCode::FLUSH_SLAVE_TIMEOUT,
+            Self::SlaveNotAvailable => ResponseCode::SLAVE_NOT_AVAILABLE,
         }
     }
 

@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::accumulate;
 use super::attempt::{Attempt, Fast, Job, Next};
-use super::layer::{Layers, SendContext, SendKind, SendMode, Sending};
-use super::prepare::Prepared;
+use super::batch::Content;
+use super::layer::{Layers, SendContext, SendMode, Sending};
+use super::line::{Line, Place};
 use super::room::Seat;
 use super::select::Target;
 use super::{Core, Producer, SendReceipt, WhenFull};
@@ -31,7 +33,7 @@ use crate::transport::InFlight;
 #[must_use = "a send does nothing until awaited, detached, given a callback, or sent one-way"]
 pub struct SendBuilder<'a> {
     producer: &'a Producer,
-    message: Message,
+    content: Content,
     timeout: Option<Duration>,
     target: Target,
     seat: Option<Seat>,
@@ -39,10 +41,10 @@ pub struct SendBuilder<'a> {
 }
 
 impl<'a> SendBuilder<'a> {
-    pub(super) fn new(producer: &'a Producer, message: Message) -> Self {
+    pub(super) fn new(producer: &'a Producer, content: Content) -> Self {
         Self {
             producer,
-            message,
+            content,
             timeout: None,
             target: Target::Any,
             seat: None,
@@ -77,7 +79,7 @@ impl<'a> SendBuilder<'a> {
     ///   (`ORDER_TOPIC_CONFIG`, as `mqadmin updateOrderConf` writes it) keeps the queues fixed: a broker that is away
     ///   keeps its keys, and their sends wait for it until their deadline.
     pub fn ordering_key(mut self, key: impl AsRef<str>) -> Self {
-        self.message = self.message.sharding_key(key);
+        self.content = self.content.map(|message| message.sharding_key(key.as_ref()));
         self
     }
 
@@ -131,7 +133,7 @@ impl<'a> SendBuilder<'a> {
     pub async fn reserve(mut self) -> Result<SendBuilder<'a>> {
         let core = self.producer.core();
         core.check_open()?;
-        let body = self.message.body().len();
+        let body = self.content.body_bytes();
         let cost = match core.room.try_enter(body) {
             Some(cost) => cost,
             None if core.options.when_full == WhenFull::Fail => return Err(core.room.full()),
@@ -202,7 +204,7 @@ impl<'a> SendBuilder<'a> {
         New {
             timeout: self.timeout.unwrap_or(core.options.send_timeout),
             core: Arc::clone(core),
-            message: self.message,
+            content: self.content,
             target: self.target,
             mode,
             seat: self.seat,
@@ -229,7 +231,7 @@ impl IntoFuture for SendBuilder<'_> {
 impl fmt::Debug for SendBuilder<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SendBuilder")
-            .field("topic", &self.message.topic)
+            .field("topic", &self.content.topic())
             .field("timeout", &self.timeout)
             .field("target", &self.target)
             .finish_non_exhaustive()
@@ -251,24 +253,24 @@ enum State {
     /// The fast path: one request, answered over its connection.
     InFlight(InFlight, Job, Attempt),
     /// Everything else.
-    Slow(Pin<Box<dyn Future<Output = Result<SendReceipt>> + Send>>),
+    Slow(BoxFuture<'static, Result<SendReceipt>>),
     Failed(Error),
     Done,
 }
 
-struct New {
-    core: Arc<Core>,
-    message: Message,
-    target: Target,
-    timeout: Duration,
+pub(super) struct New {
+    pub(super) core: Arc<Core>,
+    pub(super) content: Content,
+    pub(super) target: Target,
+    pub(super) timeout: Duration,
     mode: SendMode,
-    seat: Option<Seat>,
-    require_ok: bool,
+    pub(super) seat: Option<Seat>,
+    pub(super) require_ok: bool,
 }
 
 /// Whether there is somebody who can wait for room.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Wait {
+pub(super) enum Wait {
     Never,
     AsConfigured,
 }
@@ -293,11 +295,11 @@ impl New {
             // Who cannot wait takes its room now: what the layers do comes later.
             if wait == Wait::Never && self.seat.is_none() {
                 let core = &self.core;
-                let cost = core.room.try_enter(self.message.body().len());
+                let cost = core.room.try_enter(self.content.body_bytes());
                 let cost = cost.ok_or_else(|| {
                     core.room
                         .full()
-                        .context(format_args!("send to topic {}", self.message.topic))
+                        .context(format_args!("send to topic {}", self.content.topic()))
                 })?;
                 self.seat = Some(Seat::new(core, cost));
             }
@@ -320,7 +322,7 @@ impl New {
             group: self.core.group.clone(),
             client_id: self.core.cluster.client_id().to_owned(),
             mode: self.mode,
-            kind: SendKind::Normal,
+            kind: self.content.kind(),
             queue: match &self.target {
                 Target::Queue(queue) => Some(queue.clone()),
                 _ => None,
@@ -329,23 +331,24 @@ impl New {
         };
         let Self {
             core,
-            message,
+            content,
             target,
             timeout,
             mode,
             seat,
             require_ok,
         } = self;
-        let deliver = move |mut messages: Vec<Message>| -> BoxFuture<'static, Result<SendReceipt>> {
+        let kind = content.kind();
+        let deliver = move |messages: Vec<Message>| -> BoxFuture<'static, Result<SendReceipt>> {
             Box::pin(async move {
-                let Some(message) = messages.pop() else {
+                let Some(content) = Content::of(kind, messages) else {
                     return Err(Error::config(
                         "a send layer took the message away; answer with an error instead",
                     ));
                 };
                 let new = Self {
                     core,
-                    message,
+                    content,
                     target,
                     timeout,
                     mode,
@@ -355,8 +358,9 @@ impl New {
                 new.bare(wait).await
             })
         };
+        let messages = content.into_messages();
         layers
-            .call(Sending::new(vec![message], context, Box::new(deliver)))
+            .call(Sending::new(messages, context, Box::new(deliver)))
             .await
     }
 
@@ -370,26 +374,65 @@ impl New {
     }
 
     async fn one_way(self) -> Result<SendReceipt> {
-        let prepared = Prepared::new(self.message, &self.core)?;
+        let place = self.core.line.behind();
+        let mut prepared = self.content.prepare(&self.core, &self.target)?;
+        match prepared.is_compressed_elsewhere() {
+            true => prepared.compress_elsewhere(&self.core).await,
+            false => prepared.compress(&self.core.options),
+        }
         let job = Job::new(&self.core, prepared, self.target, self.timeout);
+        place.wait(job.deadline).await;
         // The room that was reserved is given back for that which lasts until the frame is written.
         drop(self.seat);
         job.one_way().await
     }
 
     fn start_bare(self, wait: Wait) -> Result<State> {
-        let prepared = Prepared::new(self.message, &self.core)?;
+        if let Some(accumulator) = &self.core.accumulator
+            && let Content::Single(message) = &self.content
+            && accumulator.takes(message)
+        {
+            return accumulate::start(self, wait).map(State::Slow);
+        }
+        let mut prepared = self.content.prepare(&self.core, &self.target)?;
+        let elsewhere = prepared.is_compressed_elsewhere();
+        if !elsewhere {
+            prepared.compress(&self.core.options);
+        }
         let mut job = Job::new(&self.core, prepared, self.target, self.timeout);
         job.cost = self.seat.and_then(Seat::take);
         job.require_ok = self.require_ok;
         if wait == Wait::Never || self.core.options.when_full == WhenFull::Fail {
             job.enter_or_fail()?;
         }
-        Ok(match job.start() {
-            Fast::InFlight(in_flight, attempt) => State::InFlight(in_flight, job, attempt),
-            Fast::NotNow(next) => State::Slow(Box::pin(job.run(next))),
-        })
+        if elsewhere || self.core.line.is_busy() {
+            // Who waits for this send has nothing behind it; who does not may have.
+            let place = match wait {
+                Wait::Never if elsewhere || self.core.line.is_ahead() => Line::join(&self.core),
+                _ => self.core.line.behind(),
+            };
+            return Ok(State::Slow(Box::pin(in_line(job, place))));
+        }
+        Ok(begin(job))
     }
+}
+
+/// Makes the first attempt at once if nothing has to be waited for.
+fn begin(mut job: Job) -> State {
+    match job.start() {
+        Fast::InFlight(in_flight, attempt) => State::InFlight(in_flight, job, attempt),
+        Fast::NotNow(next) => State::Slow(Box::pin(job.run(next))),
+    }
+}
+
+/// Compresses a large body where that holds up nothing, and sends it in its turn.
+async fn in_line(mut job: Job, place: Place) -> Result<SendReceipt> {
+    let core = Arc::clone(&job.core);
+    job.prepared.compress_elsewhere(&core).await;
+    place.wait(job.deadline).await;
+    let state = begin(job);
+    drop(place);
+    SendFuture { state }.await
 }
 
 impl Future for SendFuture {
@@ -448,7 +491,7 @@ impl Future for SendHandle {
 }
 
 /// The client ended before the send did, or the future was polled after its end.
-fn given_up() -> Error {
+pub(super) fn given_up() -> Error {
     Error::new(
         ErrorKind::Closed,
         "the send was given up because its client was shut down before it was done",

@@ -25,6 +25,7 @@ mod request;
 pub mod requests;
 mod text;
 pub mod trace;
+mod version;
 
 pub use batch::{BATCH_OVERHEAD, BatchMessage, decode_batch, encode_batch_message};
 pub use code::{Language, RequestCode, ResponseCode};
@@ -39,3 +40,4 @@ pub use recall::RecallHandle;
 pub use record::{Compression, Record, SysFlag};
 pub use request::{Done, Json, JsonBody, Never, Request, RequestMeta, Response, ResponseError};
 pub use text::Text;
+pub use version::BrokerVersion;
