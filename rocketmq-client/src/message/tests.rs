@@ -51,6 +51,63 @@ fn setters_fill_the_properties_of_the_wire() {
 }
 
 #[test]
+fn there_is_one_way_to_be_late() {
+    let message = Message::new("t", "x").delay(Duration::from_micros(1));
+    assert_eq!(
+        message.get("TIMER_DELAY_MS"),
+        Some("1"),
+        "a part of a millisecond is not at once"
+    );
+    let message = message.delay(Duration::from_secs(2));
+    assert_eq!(message.get("TIMER_DELAY_MS"), Some("2000"), "the last one counts");
+    let message = message.delay(Duration::ZERO).delay_level(4);
+    assert_eq!(
+        (message.get("TIMER_DELAY_MS"), message.get("DELAY")),
+        (None, Some("4"))
+    );
+    let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
+    let message = message.delay_level(0).deliver_at(at);
+    assert_eq!(message.get("TIMER_DELIVER_MS"), Some("1700000000123"));
+    message.check(100).unwrap();
+    let error = message.delay_level(2).check(100).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "message to topic t: deliver_at and delay_level are both set, of which a broker honours one; set only that"
+    );
+}
+
+#[test]
+fn what_a_broker_would_leave_out_is_refused() {
+    let message = || Message::new("t", "x");
+    for (message, parts) in [
+        (message().priority(1).delay_level(2), "priority and delay_level"),
+        (
+            message().priority(1).sharding_key("k"),
+            "priority and sharding_key",
+        ),
+        (
+            message().delay(Duration::from_secs(1)).set("TRAN_MSG", "true"),
+            "delay and a transaction",
+        ),
+        (
+            message().priority(1).set("TRAN_MSG", "true"),
+            "priority and a transaction",
+        ),
+        (
+            message().priority(u32::MAX),
+            "priority 4294967295 is above the highest",
+        ),
+    ] {
+        let error = message.check(100).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains(parts), "{error}");
+    }
+    let urgent = message().priority(7);
+    urgent.check(100).unwrap();
+    assert_eq!(urgent.get("_SYS_MSG_PRIORITY_"), Some("7"));
+}
+
+#[test]
 fn what_cannot_be_sent_is_named_before_anything_is_sent() {
     let large = Message::new("orders", vec![0; 11]);
     for (message, kind, text) in [

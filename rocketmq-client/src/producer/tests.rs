@@ -583,7 +583,8 @@ async fn wrong_options_are_named_all_at_once_and_wrong_messages_before_anything_
     assert_eq!(
         error.to_string(),
         "producer \"bad group\" cannot be started: group \"bad group\" is not legal: ' ' is not allowed, only letters, \
-         digits, '%', '|', '_' and '-' are; max_attempts must be at least 1; compression_level must be at most 9"
+         digits, '%', '|', '_' and '-' are; max_attempts must be at least 1; compression_level must be from 0 \
+         to 9 for Zlib, not 10"
     );
     let producer = client.producer("g").start().await.unwrap();
     let empty = producer.send(Message::new("t", "")).await.unwrap_err();

@@ -1,10 +1,8 @@
-use std::io::Read;
-
 use super::*;
 use crate::cluster::testing::client;
 use crate::producer::ProducerBuilder;
 use crate::protocol::requests::SendMessageV2;
-use crate::protocol::{Fields, Frame, HeaderFormat, Request};
+use crate::protocol::{Frame, HeaderFormat, Request, decompress};
 use crate::transport::fake::{Answer, FakeServer};
 
 async fn core(options: impl FnOnce(ProducerBuilder) -> ProducerBuilder) -> std::sync::Arc<Core> {
@@ -51,24 +49,74 @@ async fn the_borrowed_header_is_the_typed_request_on_the_wire() {
     assert_eq!(prepared.body, "body");
 }
 
+fn prepared(message: Message, core: &Core) -> Prepared {
+    let mut prepared = Prepared::new(message, core).unwrap();
+    prepared.compress(&core.options);
+    prepared
+}
+
 #[tokio::test]
 async fn large_bodies_are_compressed_when_that_is_a_gain() {
+    for (compression, flag) in [
+        (Compression::Zlib, 0x301),
+        (Compression::Lz4, 0x101),
+        (Compression::Zstd, 0x201),
+    ] {
+        if !compression.is_available() {
+            continue;
+        }
+        let core = core(|builder| builder.compression(compression)).await;
+        let large = prepared(Message::new("t", vec![b'x'; 4096]), &core);
+        assert_eq!(large.sys_flag, flag);
+        assert!(large.body.len() < 100);
+        let plain = decompress(&large.body, compression, 4096).unwrap();
+        assert_eq!(plain, vec![b'x'; 4096]);
+        let small = prepared(Message::new("t", vec![b'x'; 4095]), &core);
+        assert_eq!((small.sys_flag, small.body.len()), (0, 4095));
+        let noise: Vec<u8> = (0..600)
+            .flat_map(|_| crate::transport::random().to_be_bytes())
+            .collect();
+        let incompressible = prepared(Message::new("t", noise.clone()), &core);
+        assert_eq!((incompressible.sys_flag, &*incompressible.body), (0, &*noise));
+    }
+}
+
+#[tokio::test]
+async fn a_very_large_body_is_compressed_elsewhere_to_the_same() {
     let core = core(|builder| builder).await;
-    let large = Prepared::new(Message::new("t", vec![b'x'; 4096]), &core).unwrap();
-    assert_eq!(large.sys_flag, 0x301);
-    assert!(large.body.len() < 100);
-    let mut plain = Vec::new();
-    flate2::read::ZlibDecoder::new(&*large.body)
-        .read_to_end(&mut plain)
-        .unwrap();
-    assert_eq!(plain, vec![b'x'; 4096]);
-    let small = Prepared::new(Message::new("t", vec![b'x'; 4095]), &core).unwrap();
-    assert_eq!((small.sys_flag, small.body.len()), (0, 4095));
-    let noise: Vec<u8> = (0..600)
-        .flat_map(|_| crate::transport::random().to_be_bytes())
-        .collect();
-    let incompressible = Prepared::new(Message::new("t", noise.clone()), &core).unwrap();
-    assert_eq!((incompressible.sys_flag, &*incompressible.body), (0, &*noise));
+    let body = b"0123456789".repeat(10_000);
+    let mut elsewhere = Prepared::new(Message::new("t", body.clone()), &core).unwrap();
+    assert!(elsewhere.is_compressed_elsewhere());
+    elsewhere.compress_elsewhere(&core).await;
+    let here = prepared(Message::new("t", body), &core);
+    assert_eq!((&elsewhere.body, elsewhere.sys_flag), (&here.body, 0x301));
+    assert!(!here.is_compressed_elsewhere(), "it is done");
+}
+
+#[tokio::test]
+async fn old_brokers_get_nothing_that_they_would_ignore() {
+    let core = core(|builder| builder).await;
+    let old = BrokerVersion(407);
+    let plain = Message::new("t", "x").delay_level(3);
+    assert!(Prepared::new(plain, &core).unwrap().fit(old).is_ok());
+    let timed = Message::new("t", "x").delay(std::time::Duration::from_secs(1));
+    let mut timed = Prepared::new(timed, &core).unwrap();
+    let error = timed.fit(old).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert_eq!(
+        error.to_string(),
+        "the broker has version 4.9.7, which is before delivery times (5.0.0): it would deliver the message at once; use \
+         delay_level, which it knows"
+    );
+    assert!(timed.fit(BrokerVersion::V5_0_0).is_ok());
+    let mut urgent = Prepared::new(Message::new("t", "x").priority(3), &core).unwrap();
+    let error = urgent.fit(BrokerVersion(473)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the broker has version 5.3.0, which is before priorities (5.5.0): it would ignore that of the message; send it \
+         without"
+    );
+    assert!(urgent.fit(BrokerVersion::V5_5_0).is_ok());
 }
 
 #[tokio::test]
