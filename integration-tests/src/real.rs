@@ -28,6 +28,8 @@ use process::Process;
 
 /// Generous: two cores may be busy with everything else.
 const START_LIMIT: Duration = Duration::from_secs(120);
+/// Small, for a machine that is shared with tests.
+const HEAP: &[&str] = &["-Xms256m", "-Xmx768m", "-XX:MaxDirectMemorySize=512m"];
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 const GET_BROKER_CLUSTER_INFO: i32 = 106;
@@ -100,7 +102,32 @@ struct Broker {
     settings: BTreeMap<String, String>,
     home: PathBuf,
     ports: BrokerPorts,
+    /// Whether it serves nobody but those who know more than this fixture.
+    guarded: bool,
     process: Mutex<Option<Process>>,
+}
+
+/// What makes servers secure.
+#[derive(Debug, Clone, Default)]
+pub struct Guard {
+    /// Files below a broker's home: names and text.
+    pub files: Vec<(String, String)>,
+    /// Further flags of the name server's JVM.
+    pub name_server_jvm: Vec<String>,
+    /// Further flags of the brokers' JVMs.
+    pub broker_jvm: Vec<String>,
+    /// Whether brokers refuse plain requests without a signature.
+    pub is_closed: bool,
+}
+
+impl Guard {
+    fn jvm<'a>(flags: &[&'a str], further: &'a [String]) -> Vec<&'a str> {
+        flags
+            .iter()
+            .copied()
+            .chain(further.iter().map(String::as_str))
+            .collect()
+    }
 }
 
 impl RealCluster {
@@ -112,8 +139,20 @@ impl RealCluster {
     /// # Errors
     /// When the jars are not installed, or a process ends or is not ready in two minutes; with the end of its log.
     pub fn start(version: Version, brokers: u16, wishes: &BTreeMap<String, String>) -> Result<Self, Failure> {
-        let heap = ["-Xms256m", "-Xmx768m", "-XX:MaxDirectMemorySize=512m"];
-        Self::start_with(version, brokers, wishes, &heap)
+        Self::start_with(version, brokers, wishes, HEAP, &Guard::default())
+    }
+
+    /// One broker that asks its clients who they are, or does not speak plain text: this fixture can talk to neither, so
+    /// it counts as ready when the name server lists it.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_guarded(
+        version: Version,
+        wishes: &BTreeMap<String, String>,
+        guard: &Guard,
+    ) -> Result<Self, Failure> {
+        Self::start_with(version, 1, wishes, HEAP, guard)
     }
 
     /// One broker as it would run in production: the compiler and collector that the JVM chooses, 2 GiB of heap.
@@ -121,7 +160,13 @@ impl RealCluster {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn start_for_measuring(version: Version) -> Result<Self, Failure> {
-        Self::start_with(version, 1, &BTreeMap::new(), settings::MEASURED)
+        Self::start_with(
+            version,
+            1,
+            &BTreeMap::new(),
+            settings::MEASURED,
+            &Guard::default(),
+        )
     }
 
     fn start_with(
@@ -129,6 +174,7 @@ impl RealCluster {
         brokers: u16,
         wishes: &BTreeMap<String, String>,
         jvm: &[&str],
+        guard: &Guard,
     ) -> Result<Self, Failure> {
         if !(1..=PortBlock::BROKERS).contains(&brokers) {
             return Err(format!("{brokers} brokers; a cluster has 1 to {}", PortBlock::BROKERS).into());
@@ -146,7 +192,8 @@ impl RealCluster {
             "-c",
             &file.display().to_string(),
         ];
-        let command = settings::java(version, &jars, &home, &["-Xms64m", "-Xmx256m"], &main);
+        let jvm_of_name_server = Guard::jvm(&["-Xms64m", "-Xmx256m"], &guard.name_server_jvm);
+        let command = settings::java(version, &jars, &home, &jvm_of_name_server, &main);
         let mut name_server = Process::spawn("name server", &command, &home, &home.join("log"))?;
         name_server.wait_until("\"boot success\"", START_LIMIT, |log| {
             Ok(std::fs::read_to_string(log)?.contains("boot success"))
@@ -163,6 +210,9 @@ impl RealCluster {
             let name = format!("broker-{index}");
             let home = cluster.scratch.path().join(&name);
             settings::write_home(&home)?;
+            for (name, text) in &guard.files {
+                std::fs::write(home.join(name), text)?;
+            }
             let file = home.join("broker.conf");
             let ports = cluster.ports.broker(index);
             let store = home.join("store");
@@ -174,12 +224,14 @@ impl RealCluster {
                 "-c",
                 &file.display().to_string(),
             ];
-            let command = settings::java(version, &jars, &home, jvm, &main);
+            let jvm = Guard::jvm(jvm, &guard.broker_jvm);
+            let command = settings::java(version, &jars, &home, &jvm, &main);
             cluster.brokers.push(Broker {
                 command,
                 settings,
                 home,
                 ports,
+                guarded: guard.is_closed,
                 process: Mutex::new(None),
             });
         }
@@ -318,6 +370,9 @@ impl RealCluster {
                     wire::request(name_server, GET_BROKER_CLUSTER_INFO, &json!({}), b"")?.success()?;
                 Ok(String::from_utf8_lossy(&listed.body).contains(&format!("{address}\"")))
             })?;
+            if broker.guarded {
+                return Ok(());
+            }
             process.wait_until("a probe message", START_LIMIT, |_| probe(address))?;
             let answer = wire::request(address, GET_BROKER_CONFIG, &json!({}), b"")?.success()?;
             settings::verify(&broker.settings, &String::from_utf8_lossy(&answer.body))

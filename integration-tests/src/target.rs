@@ -8,6 +8,7 @@
 #[cfg(feature = "docker")]
 mod docker;
 mod embedded;
+pub mod secure;
 mod server;
 
 use std::{

@@ -13,5 +13,6 @@ mod interop;
 mod naming;
 mod raw;
 mod samples;
+mod security;
 mod sending;
 mod tracing;

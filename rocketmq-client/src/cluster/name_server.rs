@@ -180,7 +180,12 @@ fn none_answered(addresses: &[Arc<str>], last: Option<Error>) -> Error {
         Some(error) => format!("no name server of [{list}] answered; the last one: {error}"),
         None => format!("no name server of [{list}] answered"),
     };
-    let error = Error::new(ErrorKind::NameServer, text);
+    // A certificate that is not accepted will not be accepted later either.
+    let kind = match &last {
+        Some(error) if error.kind() == ErrorKind::Tls => ErrorKind::Tls,
+        _ => ErrorKind::NameServer,
+    };
+    let error = Error::new(kind, text);
     match last {
         Some(last) => error.caused_by(last.with_persisted(Persisted::No)),
         None => error,
