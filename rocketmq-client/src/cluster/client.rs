@@ -326,12 +326,64 @@ impl ClientBuilder {
     /// Signs every request with these, or with what this provider gives: [`Credentials`](crate::Credentials) that stay,
     /// [`RotatingCredentials`](crate::RotatingCredentials), or a [`CredentialsProvider`] of your own. Default: requests
     /// are not signed. Java: an `AclClientRPCHook` as `rpcHook`.
+    ///
+    /// A request that is refused because of who made it fails with [`ErrorKind::Auth`](crate::ErrorKind::Auth) and is not
+    /// tried again. Signatures do not cover the time, so whoever can read the traffic can repeat a request: use
+    /// [`tls`](Self::tls) too.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use rocketmq_embedded_broker::{AccessStyle, Action, EmbeddedBroker, User};
+    /// # let user = User::new("orders-svc", "12345678").topic("orders", [Action::Pub]);
+    /// # let broker = EmbeddedBroker::builder().access_control(AccessStyle::Users).user(user).start().await?;
+    /// use rocketmq_client::{Client, Credentials, ErrorKind, Message};
+    ///
+    /// let client = Client::builder(broker.name_server())
+    ///     .credentials(Credentials::new("orders-svc", "12345678"))
+    ///     .connect()
+    ///     .await?;
+    /// let producer = client.producer("orders-svc").start().await?;
+    /// producer.send(Message::new("orders", "42 apples")).await?;
+    ///
+    /// let error = producer.send(Message::new("payments", "42")).await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Auth);
+    /// # client.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn credentials(mut self, provider: impl CredentialsProvider) -> Self {
         self.credentials = Some(Arc::new(provider));
         self
     }
 
     /// Encrypts the connections to name servers and brokers. Default: plain text. Java: `useTLS`.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use rocketmq_embedded_broker::{EmbeddedBroker, TlsMode};
+    /// # let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
+    /// # let authority = made.cert.pem();
+    /// # let broker = EmbeddedBroker::builder()
+    /// #     .tls_mode(TlsMode::Enforcing)
+    /// #     .tls_identity(made.cert.pem(), made.signing_key.serialize_pem())
+    /// #     .start()
+    /// #     .await?;
+    /// use rocketmq_client::{Client, ErrorKind, Message, Tls};
+    ///
+    /// // `authority` is the PEM text of whoever signed the servers' certificates.
+    /// let client = Client::builder(broker.name_server()).tls(Tls::new().ca_pem(authority)).connect().await?;
+    /// let producer = client.producer("orders-svc").start().await?;
+    /// producer.send(Message::new("orders", "42 apples")).await?;
+    ///
+    /// // Whom nobody vouches for is not spoken to.
+    /// let error = Client::builder(broker.name_server()).tls(Tls::new()).connect().await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Tls);
+    /// # client.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(feature = "tls")]
     pub fn tls(self, tls: Tls) -> Self {
         self.name_server_tls(tls.clone()).broker_tls(tls)
