@@ -66,6 +66,7 @@
 
 pub mod docs;
 pub mod protocol;
+pub mod telemetry;
 
 mod auth;
 mod cluster;
@@ -86,13 +87,14 @@ pub use consumer::{
     IntoOutcome, Leased, LeasedStream, Outcome, PushConsumer, PushConsumerBuilder, Retry, ShutdownReport,
 };
 pub use error::{Error, ErrorKind, Persisted, Result};
-pub use message::{Message, MessageView};
+pub use message::{InvalidTraceParent, Message, MessageView, TraceContext};
 pub use producer::queue_selector;
 pub use producer::{BatchFuture, BatchHandle, BatchReceipt, BatchSplitter, Batching, SendBatch};
 pub use producer::{
     Forbid, Forbidding, Producer, ProducerBuilder, SendBuilder, SendContext, SendFuture, SendHandle,
     SendKind, SendMode, SendReceipt, SendStack, SendStatus, Sending, WhenFull, forbid,
 };
+pub use producer::{NewTraces, Propagator};
 pub use protocol::Compression;
 pub use protocol::bodies::MessageQueue;
 pub use secret::Secret;

@@ -1,5 +1,6 @@
 //! Messages: [`Message`] is what a user sends, [`MessageView`] what a user receives.
 
+mod trace_context;
 mod view;
 
 use std::time::{Duration, SystemTime};
@@ -9,6 +10,8 @@ use bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::protocol::{CodecError, PropertiesBuf, names, property};
 
+pub use trace_context::{InvalidTraceParent, TraceContext};
+pub(crate) use trace_context::{TRACEPARENT, TRACESTATE};
 pub use view::MessageView;
 
 /// When a message is to be delivered.

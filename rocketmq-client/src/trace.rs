@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::protocol::names;
 use crate::protocol::trace::{TRACE_TOPIC, TraceRecord};
 use crate::sync::lock;
+use crate::telemetry;
 
 /// How message trace is written; see [`ClientBuilder::trace`](crate::ClientBuilder::trace).
 #[derive(Clone, Debug)]
@@ -147,6 +148,7 @@ impl Tracer {
     pub(crate) fn record(&self, record: TraceRecord) {
         if self.records.try_send(record).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
+            telemetry::trace_dropped();
         }
     }
 

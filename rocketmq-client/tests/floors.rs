@@ -12,9 +12,13 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("sync", &[]),
     ("message", &["protocol", "error"]),
     ("secret", &[]),
-    ("transport", &["protocol", "error", "tasks", "sync", "secret"]),
+    ("telemetry", &["error"]),
+    (
+        "transport",
+        &["protocol", "error", "tasks", "sync", "secret", "telemetry"],
+    ),
     ("auth", &["protocol", "error", "sync", "secret", "transport"]),
-    ("trace", &["protocol", "sync"]),
+    ("trace", &["protocol", "sync", "telemetry"]),
     (
         "cluster",
         &[
@@ -26,6 +30,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "transport",
             "auth",
             "trace",
+            "telemetry",
         ],
     ),
     (
@@ -38,6 +43,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "message",
             "transport",
             "cluster",
+            "telemetry",
             "trace",
         ],
     ),

@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::protocol::names::Namespace;
 use crate::protocol::{HeaderFormat, Request};
 use crate::tasks::{Tasks, join_all};
+use crate::telemetry;
 use crate::trace::{Trace, Tracer};
 #[cfg(feature = "tls")]
 use crate::transport::Tls;
@@ -496,6 +497,7 @@ impl ClientBuilder {
         cluster.tasks.spawn("name-servers", |stop| {
             Arc::clone(&cluster).refresh_name_servers(discovery, stop)
         });
+        telemetry::describe();
         info!(client_id = cluster.client_id, "connected to a cluster");
         Ok(Client(Arc::new(ClientHandle {
             cluster,

@@ -7,7 +7,7 @@ mod refresh;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -17,6 +17,7 @@ use super::naming::vip_address;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::bodies::{MASTER_ID, MessageQueue, TopicRouteData, permission};
 use crate::sync::{lock, read, write};
+use crate::telemetry::SendMeters;
 use crate::transport::random;
 
 /// How often failing sends may ask for a route again.
@@ -37,6 +38,9 @@ pub(crate) struct TopicRoute {
     derived: bool,
     /// Counts the sends: they take the queues in turn.
     turn: AtomicUsize,
+    topic: Arc<str>,
+    /// Made by the first send.
+    meters: OnceLock<Arc<SendMeters>>,
 }
 
 impl TopicRoute {
@@ -87,6 +91,8 @@ impl TopicRoute {
             derived,
             // Clients do not all start with the same queue.
             turn: AtomicUsize::new(usize::from(random() as u16)),
+            topic,
+            meters: OnceLock::new(),
         }
     }
 
@@ -100,6 +106,11 @@ impl TopicRoute {
     /// broker has no master.
     pub(crate) fn publish_address(&self, index: usize) -> Option<&Arc<str>> {
         self.publish_addresses.get(index)?.as_ref()
+    }
+
+    /// What is counted of the sends to the topic.
+    pub(crate) fn meters(&self) -> &Arc<SendMeters> {
+        self.meters.get_or_init(|| Arc::new(SendMeters::new(&self.topic)))
     }
 
     /// The place of the queue whose turn it is.

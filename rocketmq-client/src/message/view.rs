@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
+use super::TraceContext;
 use crate::protocol::bodies::MessageQueue;
 use crate::protocol::names::{Namespace, RETRY_PREFIX};
 use crate::protocol::{CodecError, OffsetMessageId, Record, decompress, property};
@@ -174,6 +175,13 @@ impl MessageView {
     #[must_use]
     pub fn sharding_key(&self) -> Option<&str> {
         self.property(property::SHARDING_KEY)
+    }
+
+    /// The trace and the span that the message was sent in, if its producer [said so](crate::Propagator): the
+    /// properties `traceparent` and `tracestate`.
+    #[must_use]
+    pub fn trace_parent(&self) -> Option<TraceContext> {
+        TraceContext::of_properties(|name| self.property(name))
     }
 
     /// The user's flag.

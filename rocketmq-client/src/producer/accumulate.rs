@@ -231,7 +231,14 @@ pub(super) fn start(new: New, wait: Wait) -> Result<BoxFuture<'static, Result<Se
                 let room = accumulator.wait(bytes, deadline).await;
                 let room = room.map_err(|error| error.context(send_to(&message.topic)))?;
                 core.check_open()?;
-                let waiting = put(&core, message, (target, require_ok), deadline, (seat, room), bytes)?;
+                let waiting = put(
+                    &core,
+                    message,
+                    (target, require_ok),
+                    deadline,
+                    (seat, room),
+                    bytes,
+                )?;
                 waiting.result().await
             }));
         }

@@ -26,6 +26,7 @@ impl Job {
 
     /// What is known of a message that nobody answers for.
     pub(super) fn unanswered(&mut self, attempt: Attempt) -> SendReceipt {
+        self.succeeded(&attempt);
         SendReceipt {
             message_id: std::mem::take(&mut self.prepared.message_id),
             offset_message_id: String::new(),
@@ -35,6 +36,12 @@ impl Job {
             attempts: self.attempts,
             recall_handle: None,
         }
+    }
+
+    fn succeeded(&self, attempt: &Attempt) {
+        attempt
+            .meters
+            .succeeded(self.prepared.messages(), self.begun.elapsed());
     }
 
     /// What the frame that answered an attempt says.
@@ -60,6 +67,7 @@ impl Job {
                 (code, remark),
             ));
         }
+        self.succeeded(attempt);
         let mut queue = attempt.queue.clone();
         queue.queue_id = place.queue_id;
         let receipt = SendReceipt {

@@ -14,6 +14,7 @@ use super::select::{Choice, Target};
 use crate::error::{Error, Persisted, Result};
 use crate::protocol::Fields;
 use crate::protocol::bodies::MessageQueue;
+use crate::telemetry::SendMeters;
 use crate::transport::{Connection, InFlight, Outbound, Started};
 
 /// One send from its first attempt to its last.
@@ -22,6 +23,7 @@ pub(super) struct Job {
     pub(super) core: Arc<Core>,
     pub(super) prepared: Prepared,
     pub(super) target: Target,
+    pub(super) begun: Instant,
     pub(super) deadline: Instant,
     pub(super) attempts: u32,
     /// The worst of all attempts.
@@ -42,6 +44,7 @@ pub(super) struct Job {
 pub(super) struct Attempt {
     pub(super) queue: MessageQueue,
     pub(super) address: Arc<str>,
+    pub(super) meters: Arc<SendMeters>,
     pub(super) started: Instant,
     pub(super) deadline: Instant,
     /// Whether a further attempt could go to another broker.
@@ -68,11 +71,13 @@ pub(super) enum Next {
 
 impl Job {
     pub(super) fn new(core: &Arc<Core>, prepared: Prepared, target: Target, timeout: Duration) -> Self {
+        let begun = Instant::now();
         Self {
             core: Arc::clone(core),
             prepared,
             target,
-            deadline: Instant::now() + timeout,
+            begun,
+            deadline: begun + timeout,
             attempts: 0,
             persisted: Persisted::No,
             failed_broker: None,
@@ -251,7 +256,7 @@ impl Job {
         self.attempts = 1;
         match sent {
             Ok(()) => Ok(self.unanswered(attempt)),
-            Err(error) => Err(self.describe(&attempt, error)),
+            Err(error) => Err(self.failed(&attempt, error)),
         }
     }
 

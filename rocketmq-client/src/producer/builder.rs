@@ -11,6 +11,7 @@ use tower::{BoxError, Service};
 use super::accumulate::Accumulator;
 use super::layer::{self, Install, Layers, SendStack, Sending};
 use super::line::Line;
+use super::propagate::{Propagate, Propagator};
 use super::receipt::SendReceipt;
 use super::room::Room;
 use super::{Batching, Core, Handle, Producer, retry};
@@ -26,6 +27,7 @@ impl Client {
             group: self.cluster().user_name(&group.into()).into_owned(),
             options: Options::default(),
             layers: None,
+            propagate: Propagate::default(),
         }
     }
 }
@@ -99,6 +101,7 @@ pub struct ProducerBuilder {
     group: String,
     options: Options,
     layers: Option<Install>,
+    propagate: Propagate,
 }
 
 impl ProducerBuilder {
@@ -290,6 +293,39 @@ impl ProducerBuilder {
         self
     }
 
+    /// Who says which trace and span a message is sent in; it travels in the message as W3C trace context (the
+    /// properties `traceparent` and `tracestate`), unless the message has one already. Default none.
+    ///
+    /// ```
+    /// # use rocketmq_embedded_broker::EmbeddedBroker;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let broker = EmbeddedBroker::start().await?;
+    /// use rocketmq_client::{Client, Message, TraceContext};
+    ///
+    /// let client = Client::connect(broker.name_server()).await?;
+    /// let producer = client
+    ///     .producer("orders-svc")
+    ///     // With OpenTelemetry: the ids of `Span::current().context().span().span_context()`.
+    ///     .propagator(|| TraceContext::new(0x4bf9_2f35, 0x00f0_67aa, true))
+    ///     .start()
+    ///     .await?;
+    /// producer.send(Message::new("orders", "paid")).await?;
+    ///
+    /// let mut orders = client.push_consumer("billing").subscribe("orders", "*")
+    ///     .consume_from(rocketmq_client::ConsumeFrom::First).stream().await?;
+    /// let order = orders.next().await.expect("the message");
+    /// assert_eq!(order.message().trace_parent().expect("a context").span_id(), 0x00f0_67aa);
+    /// order.ack();
+    /// client.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn propagator(mut self, propagator: impl Propagator) -> Self {
+        self.propagate = Propagate::by(propagator);
+        self
+    }
+
     /// Makes the producer and lets the brokers know of its group.
     ///
     /// # Errors
@@ -302,10 +338,15 @@ impl ProducerBuilder {
         self.check()?;
         let cluster = Arc::clone(self.client.cluster());
         let core = Arc::new(Core {
-            room: Room::new(self.options.max_in_flight, self.options.max_in_flight_bytes),
+            room: Room::new(
+                &self.group,
+                self.options.max_in_flight,
+                self.options.max_in_flight_bytes,
+            ),
             accumulator: self.options.batching.map(Accumulator::new),
             line: Line::default(),
             layers: self.layers.map(Layers::new),
+            propagate: self.propagate,
             tasks: cluster.tasks().child(),
             wire_group: cluster.wire_name(&self.group).into_owned(),
             group: self.group,

@@ -11,6 +11,7 @@ mod builder;
 mod layer;
 mod line;
 mod prepare;
+mod propagate;
 pub mod queue_selector;
 mod recall;
 mod receipt;
@@ -35,6 +36,7 @@ pub use accumulate::Batching;
 pub use batch::{BatchFuture, BatchHandle, BatchReceipt, BatchSplitter, SendBatch};
 pub use builder::{ProducerBuilder, WhenFull};
 pub use layer::{Forbid, Forbidding, SendContext, SendKind, SendMode, SendStack, Sending, forbid};
+pub use propagate::{NewTraces, Propagator};
 pub use receipt::{SendReceipt, SendStatus};
 pub use send::{SendBuilder, SendFuture, SendHandle};
 
@@ -43,6 +45,7 @@ use batch::Content;
 use builder::Options;
 use layer::Layers;
 use line::Line;
+use propagate::Propagate;
 use room::Room;
 
 /// Sends messages under one group name. Cloning is cheap; clones share everything.
@@ -83,6 +86,7 @@ struct Core {
     line: Line,
     /// Boxed, and asked, only if some are installed.
     layers: Option<Layers>,
+    propagate: Propagate,
     closed: AtomicBool,
 }
 

@@ -227,6 +227,14 @@ impl Prepared {
         })
     }
 
+    /// How many messages these are.
+    pub(super) fn messages(&self) -> u64 {
+        match self.kind {
+            Kind::Batch => self.message_id.split(',').count() as u64,
+            Kind::Message | Kind::Reply => 1,
+        }
+    }
+
     /// The value of a property, if the message has it.
     pub(super) fn property(&self, name: &str) -> Option<&str> {
         let mut pairs = self

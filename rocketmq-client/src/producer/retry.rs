@@ -63,8 +63,9 @@ impl Job {
             cluster.refresh_route_soon(&self.prepared.topic);
         }
         if !retried || !self.may_retry() {
-            return Err(self.describe(attempt, error));
+            return Err(self.failed(attempt, error));
         }
+        attempt.meters.retried();
         debug!(topic = self.prepared.topic, attempt = self.attempts, %error, "a send is tried again");
         self.failed_broker = Some(Arc::clone(&attempt.queue.broker_name));
         self.last_error = Some(self.describe(attempt, error));
@@ -106,6 +107,15 @@ impl Job {
         attempt.started = until;
         attempt.deadline = self.attempt_deadline(attempt.alternatives, until);
         Ok(())
+    }
+
+    /// The final error, counted.
+    pub(super) fn failed(&self, attempt: &Attempt, error: Error) -> Error {
+        let took = self.begun.elapsed();
+        attempt
+            .meters
+            .failed(self.prepared.messages(), took, error.kind());
+        self.describe(attempt, error)
     }
 
     pub(super) fn describe(&self, attempt: &Attempt, error: Error) -> Error {

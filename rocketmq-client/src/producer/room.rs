@@ -7,6 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Core, WhenFull};
 use crate::error::{Error, ErrorKind, Result};
+use crate::telemetry::InFlightGauges;
 use crate::transport::Hold;
 
 #[derive(Debug)]
@@ -15,15 +16,17 @@ pub(super) struct Room {
     bytes: Arc<Semaphore>,
     max_messages: u32,
     max_bytes: u32,
+    gauges: InFlightGauges,
 }
 
 impl Room {
-    pub(super) fn new(max_messages: u32, max_bytes: u32) -> Self {
+    pub(super) fn new(group: &str, max_messages: u32, max_bytes: u32) -> Self {
         Self {
             messages: Arc::new(Semaphore::new(max_messages as usize)),
             bytes: Arc::new(Semaphore::new(max_bytes as usize)),
             max_messages,
             max_bytes,
+            gauges: InFlightGauges::new(group),
         }
     }
 
@@ -39,6 +42,7 @@ impl Room {
         let bytes = self.bytes.try_acquire_many(cost).ok()?;
         message.forget();
         bytes.forget();
+        self.tell();
         Some(cost)
     }
 
@@ -66,6 +70,7 @@ impl Room {
             (Ok(message), Ok(bytes)) => {
                 message.forget();
                 bytes.forget();
+                self.tell();
                 Ok(cost)
             }
             // The semaphores are never closed; this is for the compiler.
@@ -123,6 +128,16 @@ impl Room {
     pub(super) fn leave(&self, cost: u32) {
         self.messages.add_permits(1);
         self.bytes.add_permits(cost as usize);
+        self.tell();
+    }
+
+    /// Tells the gauges. What one-way requests give back is told by whoever comes or goes next.
+    fn tell(&self) {
+        let taken = |all: u32, free: usize| all.saturating_sub(u32::try_from(free).unwrap_or(all));
+        self.gauges.set(
+            taken(self.max_messages, self.messages.available_permits()),
+            taken(self.max_bytes, self.bytes.available_permits()),
+        );
     }
 
     /// Waits until there is some room.
@@ -179,7 +194,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn both_bounds_hold_and_one_message_always_fits() {
-        let room = Room::new(2, 100);
+        let room = Room::new("g", 2, 100);
         let first = room.try_enter(60).unwrap();
         assert_eq!(room.try_enter(60), None, "too many bytes");
         let second = room.try_enter(10).unwrap();
@@ -205,7 +220,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_wait_ends_when_there_is_room_and_a_cancelled_one_takes_none() {
-        let room = Room::new(1, 100);
+        let room = Room::new("g", 1, 100);
         let first = room.try_enter(1).unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
         {

@@ -180,6 +180,7 @@ impl Job {
             deadline: self.attempt_deadline(alternatives, started),
             queue: queue.clone(),
             address: Arc::clone(address),
+            meters: Arc::clone(route.meters()),
             alternatives,
         }))
     }

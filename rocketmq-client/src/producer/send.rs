@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tracing::{Instrument, Span};
 
 use super::accumulate;
 use super::attempt::{Attempt, Fast, Job, Next};
@@ -23,6 +24,7 @@ use crate::error::{Error, ErrorKind, Persisted, Result};
 use crate::message::Message;
 use crate::protocol::ResponseCode;
 use crate::protocol::bodies::MessageQueue;
+use crate::telemetry;
 use crate::transport::InFlight;
 
 /// A message about to be sent.
@@ -191,8 +193,9 @@ impl<'a> SendBuilder<'a> {
     pub async fn one_way(self) -> Result<()> {
         let new = self.new_send(SendMode::OneWay);
         new.core.check_open()?;
-        if new.core.layers.is_some() {
-            new.layered(Wait::AsConfigured).await?;
+        let span = new.span();
+        if new.core.layers.is_some() || !span.is_disabled() {
+            new.observed(span, Wait::AsConfigured).await?;
         } else {
             new.one_way().await?;
         }
@@ -291,7 +294,8 @@ impl SendFuture {
 impl New {
     fn start(mut self, wait: Wait) -> Result<State> {
         self.core.check_open()?;
-        if self.core.layers.is_some() {
+        let span = self.span();
+        if self.core.layers.is_some() || !span.is_disabled() {
             // Who cannot wait takes its room now: what the layers do comes later.
             if wait == Wait::Never && self.seat.is_none() {
                 let core = &self.core;
@@ -303,9 +307,28 @@ impl New {
                 })?;
                 self.seat = Some(Seat::new(core, cost));
             }
-            return Ok(State::Slow(Box::pin(self.layered(wait))));
+            return Ok(State::Slow(Box::pin(self.observed(span, wait))));
         }
         self.start_bare(wait)
+    }
+
+    fn span(&self) -> Span {
+        let client_id = self.core.cluster.client_id();
+        telemetry::send_span(self.content.topic(), client_id, self.content.body_bytes())
+    }
+
+    /// Sends in a span that tells how it ended.
+    async fn observed(self, span: Span, wait: Wait) -> Result<SendReceipt> {
+        let result = self.layered(wait).instrument(span.clone()).await;
+        match &result {
+            Ok(receipt) => {
+                let queue = &receipt.queue;
+                let (broker, id) = (&*queue.broker_name, queue.queue_id);
+                telemetry::sent(&span, &receipt.message_id, broker, id, receipt.attempts);
+            }
+            Err(error) => telemetry::not_sent(&span, error.kind(), error.attempts()),
+        }
+        result
     }
 
     /// Lets the layers see the message, and sends what they let through.
@@ -373,7 +396,17 @@ impl New {
         SendFuture { state }.await
     }
 
-    async fn one_way(self) -> Result<SendReceipt> {
+    /// Puts the context of the current span into the messages, if somebody says which that is.
+    fn put_in_trace(&mut self) {
+        if self.core.propagate.is_some() {
+            let none = Content::Batch(Vec::new());
+            let content = mem::replace(&mut self.content, none);
+            self.content = content.map(|message| self.core.propagate.inject(message));
+        }
+    }
+
+    async fn one_way(mut self) -> Result<SendReceipt> {
+        self.put_in_trace();
         let place = self.core.line.behind();
         let mut prepared = self.content.prepare(&self.core, &self.target)?;
         match prepared.is_compressed_elsewhere() {
@@ -387,7 +420,8 @@ impl New {
         job.one_way().await
     }
 
-    fn start_bare(self, wait: Wait) -> Result<State> {
+    fn start_bare(mut self, wait: Wait) -> Result<State> {
+        self.put_in_trace();
         if let Some(accumulator) = &self.core.accumulator
             && let Content::Single(message) = &self.content
             && accumulator.takes(message)

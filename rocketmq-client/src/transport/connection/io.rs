@@ -24,6 +24,7 @@ use crate::protocol::frame::next_frame;
 use crate::protocol::{Frame, ResponseCode};
 use crate::sync::lock;
 use crate::tasks::catch;
+use crate::telemetry;
 
 /// How much room a read has at least, in bytes.
 const READ_ROOM: usize = 16 * 1024;
@@ -144,6 +145,7 @@ pub(super) async fn read<R>(
             let late = slots.late_replies() - late;
             drop(slots);
             if late > 0 {
+                telemetry::late_replies(&shared.peer, late);
                 debug!(peer = %shared.peer, late, "replies came after their requests had ended");
             }
         }
