@@ -6,5 +6,8 @@ pub mod architecture {}
 #[doc = include_str!("docs/cancellation.md")]
 pub mod cancellation {}
 
+#[doc = include_str!("docs/java_admin.md")]
+pub mod java_admin {}
+
 #[doc = include_str!("docs/java_producer.md")]
 pub mod java_producer {}

@@ -64,6 +64,7 @@
 //! # }
 //! ```
 
+pub mod admin;
 pub mod docs;
 pub mod protocol;
 pub mod telemetry;

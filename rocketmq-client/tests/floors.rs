@@ -48,6 +48,18 @@ const FLOORS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "admin",
+        &[
+            "protocol",
+            "error",
+            "tasks",
+            "sync",
+            "message",
+            "transport",
+            "cluster",
+        ],
+    ),
+    (
         "consumer",
         &[
             "protocol",

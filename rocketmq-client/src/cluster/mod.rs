@@ -133,6 +133,11 @@ impl Cluster {
             .await
     }
 
+    /// All name servers: for what each of them has to be told.
+    pub(crate) fn name_server_addrs(&self) -> Arc<[Arc<str>]> {
+        self.name_servers.addresses()
+    }
+
     /// Where the queues of a topic are: as known, else as a name server says.
     ///
     /// # Errors

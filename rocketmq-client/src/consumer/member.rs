@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::{Value, json};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -19,7 +18,7 @@ use crate::cluster::{BoxFuture, GroupMember};
 use crate::message::MessageView;
 use crate::protocol::bodies::{
     ConsumeDirectlyResult, ConsumeType, ConsumerData, ConsumerRunningInfo, ConsumerStatus, MessageModel,
-    MessageQueue, OffsetTable, QueueMap, SubscriptionData,
+    MessageQueue, OffsetTable, ProcessQueueInfo, QueueMap, SubscriptionData,
 };
 use crate::protocol::requests::{
     ConsumeMessageDirectly, ConsumerStatusFromClient, GetConsumerRunningInfo, ResetConsumerClientOffset,
@@ -167,18 +166,17 @@ impl Engine {
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();
-        let mq_table: QueueMap<Value> = {
+        let mq_table: QueueMap<ProcessQueueInfo> = {
             let assignment = lock(&self.assignment);
             let queue_info = |(queue, process): (&MessageQueue, Option<&Arc<_>>)| {
                 let process: Option<&Arc<super::process_queue::ProcessQueue>> = process;
                 let (messages, bytes) = process.map_or((0, 0), |process| process.cached());
-                let info = json!({
-                    "commitOffset": assignment.offsets().offset(queue).unwrap_or(-1),
-                    "cachedMsgCount": messages,
-                    "cachedMsgSizeInMiB": bytes / (1024 * 1024),
-                    "droped": false,
-                    "locked": false,
-                });
+                let info = ProcessQueueInfo {
+                    commit_offset: assignment.offsets().offset(queue).unwrap_or(-1),
+                    cached_msg_count: i32::try_from(messages).unwrap_or(i32::MAX),
+                    cached_msg_size_in_mib: i32::try_from(bytes / (1024 * 1024)).unwrap_or(i32::MAX),
+                    ..ProcessQueueInfo::default()
+                };
                 (self.remote.wire_queue(queue), info)
             };
             assignment.iter().map(queue_info).collect()

@@ -631,6 +631,7 @@ async fn an_operator_lets_one_message_be_consumed() {
             client_id: None,
             msg_id: None,
             broker_name: Some("broker-a".into()),
+            topic: None,
             body: Bytes::new(),
         };
         stage.broker.push(Frame {

@@ -3,7 +3,7 @@
 //! Protocol source: `AdminBrokerProcessor`.
 
 use rocketmq_client::protocol::bodies::{
-    SubscriptionGroupConfig, SubscriptionGroupTable, TopicConfig, TopicConfigTable,
+    SubscriptionGroupConfig, SubscriptionGroupTable, TopicConfig, TopicConfigAndMapping, TopicConfigTable,
 };
 use rocketmq_client::protocol::names::{check_topic, is_system_topic, retry_topic};
 use rocketmq_client::protocol::requests::{
@@ -106,9 +106,15 @@ pub(super) fn all_topics(context: Context<'_>, _: AllTopicConfig) -> Result<Json
     }))
 }
 
-pub(super) fn topic(context: Context<'_>, request: GetTopicConfig) -> Result<Json<TopicConfig>, Refusal> {
+pub(super) fn topic(
+    context: Context<'_>,
+    request: GetTopicConfig,
+) -> Result<Json<TopicConfigAndMapping>, Refusal> {
     match context.broker.topics.get(&request.topic) {
-        Some(topic) => Ok(Json(topic.config.clone())),
+        Some(topic) => Ok(Json(TopicConfigAndMapping {
+            config: topic.config.clone(),
+            mapping_detail: None,
+        })),
         None => Err(no_topic(&request.topic)),
     }
 }
@@ -152,6 +158,7 @@ pub(super) fn all_groups(
     Ok(Json(SubscriptionGroupTable {
         data_version,
         subscription_group_table,
+        ..SubscriptionGroupTable::default()
     }))
 }
 

@@ -52,6 +52,22 @@ impl Default for TopicConfig {
     }
 }
 
+/// Java: `CreateTopicListRequestBody`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TopicConfigList {
+    /// The topics; their attributes are changes, as in `+message.type`.
+    pub topic_config_list: Vec<TopicConfig>,
+}
+
+/// Java: `SubscriptionGroupList`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GroupConfigList {
+    /// The groups; their attributes are changes, as in `+priority.factor`.
+    pub group_config_list: Vec<SubscriptionGroupConfig>,
+}
+
 /// Java: `DataVersion`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -132,6 +148,8 @@ impl Default for SubscriptionGroupConfig {
 pub struct SubscriptionGroupTable {
     /// Changes with each change of a group.
     pub data_version: DataVersion,
+    /// What is forbidden, as bits by group and topic; bit 2 is reading. 5.x.
+    pub forbidden_table: BTreeMap<String, BTreeMap<String, i32>>,
     /// Groups by name.
     pub subscription_group_table: BTreeMap<String, SubscriptionGroupConfig>,
 }

@@ -237,9 +237,14 @@ pub struct ConsumerRunningInfo {
     /// Subscriptions.
     pub subscription_set: Vec<SubscriptionData>,
     /// State of each queue that the consumer owns.
-    pub mq_table: super::QueueMap<serde_json::Value>,
-    /// State of each queue that is consumed by POP.
-    pub mq_pop_table: super::QueueMap<serde_json::Value>,
+    pub mq_table: super::QueueMap<super::ProcessQueueInfo>,
+    /// State of each queue that is consumed by POP. 5.x.
+    pub mq_pop_table: super::QueueMap<super::PopProcessQueueInfo>,
     /// Rates by topic.
-    pub status_table: BTreeMap<String, serde_json::Value>,
+    pub status_table: BTreeMap<String, super::ConsumeStatus>,
+    /// What the user's own code adds. 5.x.
+    pub user_consumer_info: BTreeMap<String, String>,
+    /// The stacks of its threads, if they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jstack: Option<String>,
 }

@@ -95,14 +95,25 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for QueueMap<V> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<QueueMap<V>, A::Error> {
                 let mut entries = BTreeMap::new();
-                while let Some((key, value)) = map.next_entry::<String, V>()? {
-                    entries.insert(serde_json::from_str(&key).map_err(de::Error::custom)?, value);
+                while let Some(key) = map.next_key::<String>()? {
+                    if is_reference(&key) {
+                        map.next_value::<de::IgnoredAny>()?;
+                        continue;
+                    }
+                    let queue = serde_json::from_str(&key).map_err(de::Error::custom)?;
+                    entries.insert(queue, map.next_value()?);
                 }
                 Ok(QueueMap(entries))
             }
         }
         deserializer.deserialize_map(Entries(std::marker::PhantomData))
     }
+}
+
+/// Whether fastjson wrote a reference to what it wrote before, in the place of a queue or of the whole map. What it
+/// leads to is elsewhere in the same body already, so it is left out here.
+fn is_reference(key: &str) -> bool {
+    key == "$ref" || key.starts_with("{\"$ref\"")
 }
 
 /// Java: `LockBatchRequestBody`, `UnlockBatchRequestBody`.

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::bodies::{
-    ConsumeStats, ConsumerConnection, GroupList, KvTable, ProducerConnection, SubscriptionGroupConfig,
-    SubscriptionGroupTable, TopicConfig, TopicConfigTable, TopicFilterType, TopicStatsTable,
+    ConsumeStats, ConsumerConnection, GroupForbidden, GroupList, GroupSubscription, KvTable, ProducerConnection,
+    ProducerTable, SubscriptionGroupConfig, SubscriptionGroupTable, TopicConfigAndMapping, TopicConfigTable,
+    TopicFilterType, TopicList, TopicStatsTable,
 };
 use crate::protocol::request::{Response, ResponseError, expect_success, requests};
 use crate::protocol::{CodecError, Done, Fields, Frame, Json, ResponseCode};
@@ -36,6 +37,10 @@ requests! {
         pub attributes: Option<String>,
     }
 
+    /// Creates or changes several topics on one broker. Body:
+    /// [`TopicConfigList`](crate::protocol::bodies::TopicConfigList). 5.3.
+    pub struct CreateTopics = UPDATE_AND_CREATE_TOPIC_LIST, body => Done {}
+
     /// Removes a topic and its messages from one broker.
     pub struct DeleteTopic = DELETE_TOPIC_IN_BROKER => Done {
         /// The topic.
@@ -46,10 +51,16 @@ requests! {
     pub struct AllTopicConfig = GET_ALL_TOPIC_CONFIG => Json<TopicConfigTable> {}
 
     /// One topic of one broker. 5.x.
-    pub struct GetTopicConfig = GET_TOPIC_CONFIG => Json<TopicConfig> {
+    pub struct GetTopicConfig = GET_TOPIC_CONFIG => Json<TopicConfigAndMapping> {
         /// The topic.
         pub topic: String,
+        /// Whether the mapping of a static topic is wanted too; absent means yes.
+        #[serde(rename = "lo")]
+        pub with_mapping: Option<bool>,
     }
+
+    /// The topics that every broker has, with those of this one.
+    pub struct SystemTopicsOfBroker = GET_SYSTEM_TOPIC_LIST_FROM_BROKER => Json<TopicList> {}
 
     /// Offsets of all queues of a topic on one broker.
     pub struct TopicStats = GET_TOPIC_STATS_INFO => Json<TopicStatsTable> {
@@ -60,6 +71,10 @@ requests! {
     /// Creates or changes a group on one broker. Body:
     /// [`SubscriptionGroupConfig`](crate::protocol::bodies::SubscriptionGroupConfig).
     pub struct CreateGroup = UPDATE_AND_CREATE_SUBSCRIPTIONGROUP, body => Done {}
+
+    /// Creates or changes several groups on one broker. Body:
+    /// [`GroupConfigList`](crate::protocol::bodies::GroupConfigList). 5.3.
+    pub struct CreateGroups = UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST, body => Done {}
 
     /// All groups of one broker.
     pub struct AllGroupConfig = GET_ALL_SUBSCRIPTIONGROUP_CONFIG => Json<SubscriptionGroupTable> {}
@@ -105,6 +120,37 @@ requests! {
         /// The topic.
         pub topic: String,
     }
+
+    /// The topics of which a group has committed anything. 5.x.
+    pub struct TopicsByConsumer = QUERY_TOPICS_BY_CONSUMER => Json<TopicList> {
+        /// The group.
+        pub group: String,
+    }
+
+    /// What the members of a group want of a topic. 5.x.
+    pub struct SubscriptionByConsumer = QUERY_SUBSCRIPTION_BY_CONSUMER => Json<GroupSubscription> {
+        /// The group.
+        pub group: String,
+        /// The topic.
+        pub topic: String,
+    }
+
+    /// All producers that are connected. 5.x.
+    pub struct AllProducers = GET_ALL_PRODUCER_INFO => Json<ProducerTable> {}
+
+    /// Sets whether a group may read a topic, and says whether it may. 5.x.
+    pub struct UpdateGroupForbidden = UPDATE_AND_GET_GROUP_FORBIDDEN => Json<GroupForbidden> {
+        /// The group.
+        pub group: String,
+        /// The topic.
+        pub topic: String,
+        /// Whether it may; absent means that nothing changes.
+        pub readable: Option<bool>,
+    }
+
+    /// Sets whether the members of a group pull or pop a topic. Body:
+    /// [`MessageRequestMode`](crate::protocol::bodies::MessageRequestMode). 5.x.
+    pub struct SetMessageRequestMode = SET_MESSAGE_REQUEST_MODE, body => Done {}
 
     /// Facts about a broker.
     pub struct BrokerRuntimeInfo = GET_BROKER_RUNTIME_INFO => Json<KvTable> {}

@@ -1,5 +1,6 @@
 //! Typed requests, one file for each family.
 
+mod acl;
 mod admin;
 mod client;
 mod offset;
@@ -9,8 +10,10 @@ mod reply;
 mod route;
 mod send;
 mod server;
+mod stats;
 mod transaction;
 
+pub use acl::*;
 pub use admin::*;
 pub use client::*;
 pub use offset::*;
@@ -20,6 +23,7 @@ pub use reply::*;
 pub use route::*;
 pub use send::*;
 pub use server::*;
+pub use stats::*;
 pub use transaction::*;
 
 use super::RequestMeta;
@@ -27,6 +31,7 @@ use super::RequestMeta;
 /// All requests, by family: what tests and fuzzers walk, and what a broker knows even if it does not serve it.
 #[expect(unused_qualifications, reason = "each family has a table of this name")]
 pub const REQUESTS: &[&[RequestMeta]] = &[
+    acl::TABLE,
     admin::TABLE,
     client::TABLE,
     offset::TABLE,
@@ -36,6 +41,7 @@ pub const REQUESTS: &[&[RequestMeta]] = &[
     route::TABLE,
     send::TABLE,
     server::TABLE,
+    stats::TABLE,
     transaction::TABLE,
 ];
 

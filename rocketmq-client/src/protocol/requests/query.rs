@@ -6,8 +6,9 @@ use bytes::Bytes;
 
 use serde::{Deserialize, Serialize};
 
+use crate::protocol::bodies::ConsumeQueuePage;
 use crate::protocol::request::{Response, ResponseError, expect_success, requests};
-use crate::protocol::{CodecError, Fields, Frame, ResponseCode};
+use crate::protocol::{CodecError, Done, Fields, Frame, Json, ResponseCode};
 
 requests! {
     /// Messages by key or by unique key. `QUERY_NOT_FOUND` (22) when there is none.
@@ -33,6 +34,28 @@ requests! {
         pub topic: Option<String>,
         /// The position.
         pub offset: i64,
+    }
+
+    /// Entries of a consume queue.
+    pub struct QueryConsumeQueue = QUERY_CONSUME_QUEUE => Json<ConsumeQueuePage> {
+        /// The topic.
+        pub topic: String,
+        /// The queue.
+        pub queue_id: i32,
+        /// The first offset.
+        pub index: i64,
+        /// How many entries.
+        pub count: i32,
+        /// The group whose filter is tried on the entries.
+        pub consumer_group: Option<String>,
+    }
+
+    /// Puts a half message that was checked too often back among those that are checked.
+    pub struct ResumeCheckHalfMessage = RESUME_CHECK_HALF_MESSAGE => Done {
+        /// The topic. 5.x.
+        pub topic: Option<String>,
+        /// The id of its place.
+        pub msg_id: String,
     }
 }
 

@@ -2,9 +2,11 @@
 //!
 //! Protocol source: `GetRouteInfoRequestHeader`, `RegisterBrokerRequestHeader`, the `*KVConfigRequestHeader` classes.
 
+use bytes::Bytes;
+
 use crate::protocol::bodies::{ClusterInfo, KvTable, TopicList, TopicRouteData};
-use crate::protocol::request::{requests, responses};
-use crate::protocol::{Done, Json};
+use crate::protocol::request::{Response, ResponseError, expect_success, requests, responses};
+use crate::protocol::{CodecError, Done, Frame, Json, ResponseCode};
 
 requests! {
     /// Where the queues of a topic are. `TOPIC_NOT_EXIST` (17) when no broker has it.
@@ -26,6 +28,36 @@ requests! {
         /// The cluster.
         pub cluster: String,
     }
+
+    /// The names that routes use themselves: those of clusters and brokers.
+    pub struct SystemTopicsOfNameServer = GET_SYSTEM_TOPIC_LIST_FROM_NS => Json<TopicList> {}
+
+    /// Topics of units.
+    pub struct UnitTopics = GET_UNIT_TOPIC_LIST => Json<TopicList> {}
+
+    /// Topics to which units subscribe.
+    pub struct UnitSubscribedTopics = GET_HAS_UNIT_SUB_TOPIC_LIST => Json<TopicList> {}
+
+    /// Topics to which units subscribe and which are no unit's.
+    pub struct UnitSubscribedForeignTopics = GET_HAS_UNIT_SUB_UNUNIT_TOPIC_LIST => Json<TopicList> {}
+
+    /// Takes the write permission from all topics of a broker, in the routes of this name server.
+    pub struct WipeWritePermission = WIPE_WRITE_PERM_OF_BROKER => WipedTopics {
+        /// The broker's name.
+        pub broker_name: String,
+    }
+
+    /// Gives the write permission back.
+    pub struct AddWritePermission = ADD_WRITE_PERM_OF_BROKER => AddedTopics {
+        /// The broker's name.
+        pub broker_name: String,
+    }
+
+    /// How a name server is configured.
+    pub struct NameServerConfig = GET_NAMESRV_CONFIG => ConfigText {}
+
+    /// Changes the configuration of a name server. Body: lines of `key=value`.
+    pub struct UpdateNameServerConfig = UPDATE_NAMESRV_CONFIG, body => Done {}
 
     /// Forgets a topic.
     pub struct DeleteTopicInNameServer = DELETE_TOPIC_IN_NAMESRV => Done {
@@ -103,6 +135,18 @@ requests! {
 }
 
 responses! {
+    /// How many topics lost the permission.
+    pub struct WipedTopics {
+        /// The number.
+        pub wipe_topic_count: i32,
+    }
+
+    /// How many topics were given the permission.
+    pub struct AddedTopics {
+        /// The number.
+        pub add_topic_count: i32,
+    }
+
     /// A value.
     pub struct KvValue {
         /// The value.
@@ -115,5 +159,23 @@ responses! {
         pub ha_server_addr: Option<String>,
         /// `host:port` of the master.
         pub master_addr: Option<String>,
+    }
+}
+
+/// Lines of `key=value`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigText(pub Bytes);
+
+impl Response for ConfigText {
+    fn from_frame(frame: Frame) -> Result<Self, ResponseError> {
+        expect_success(&frame)?;
+        Ok(Self(frame.body))
+    }
+
+    fn into_frame(self, opaque: i32) -> Result<Frame, CodecError> {
+        Ok(Frame {
+            body: self.0,
+            ..Frame::response(ResponseCode::SUCCESS, opaque)
+        })
     }
 }

@@ -76,6 +76,8 @@ requests! {
         pub msg_id: Option<String>,
         /// The name of the broker.
         pub broker_name: Option<String>,
+        /// The topic; of a question to a broker. 5.x.
+        pub topic: Option<String>,
     }
 
     /// A reply to a request that this client made. Body: the reply's.
