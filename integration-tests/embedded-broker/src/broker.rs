@@ -13,9 +13,11 @@ use crate::access::AccessControl;
 use crate::clock::Clock;
 use crate::options::Options;
 use crate::server::{Session, Sessions};
-use crate::state::{Groups, KvConfigs, Members, Offsets, QueueLocks, Registry, Topic, Topics};
+use crate::state::{
+    Groups, KvConfigs, Members, Offsets, QueueLocks, Registry, RoutePermissions, Settings, Topic, Topics,
+};
 use crate::store::{Appended, Store};
-use crate::wait::{self, Delays, Halves, Replies, Timers};
+use crate::wait::{self, Delays, Halves, Relays, Replies, Timers};
 
 /// How often connections are looked at for silence. Java: `ClientHousekeepingService`.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
@@ -33,9 +35,13 @@ pub(crate) struct Broker {
     pub(crate) locks: QueueLocks,
     pub(crate) kv: KvConfigs,
     pub(crate) registry: Registry,
+    pub(crate) route_permissions: RoutePermissions,
+    pub(crate) settings: Settings,
+    pub(crate) name_server_settings: Settings,
     pub(crate) store: Store,
     pub(crate) delays: Delays,
     pub(crate) halves: Halves,
+    pub(crate) relays: Relays,
     pub(crate) replies: Replies,
     pub(crate) timers: Timers,
     pub(crate) sessions: Sessions,
@@ -65,9 +71,13 @@ impl Broker {
             locks: QueueLocks::default(),
             kv: KvConfigs::default(),
             registry: Registry::default(),
+            route_permissions: RoutePermissions::default(),
+            settings: Settings::of_broker(&options, name_server, address, now),
+            name_server_settings: Settings::of_name_server(name_server, now),
             store: Store::new(clock, options.memory_limit),
             delays: Delays::default(),
             halves: Halves::default(),
+            relays: Relays::default(),
             replies: Replies::default(),
             timers: Timers::default(),
             sessions: Sessions::default(),
@@ -166,6 +176,7 @@ impl Broker {
         self.registry.remove_session(session.id());
         self.members.remove_session(session, |group| self.notifies(group));
         wait::requester_is_gone(self, session.id());
+        wait::member_is_gone(self, session.id());
     }
 
     /// Whether the members of a group are told of changes.

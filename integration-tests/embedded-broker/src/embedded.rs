@@ -114,6 +114,7 @@ impl EmbeddedBroker {
             self.broker.timers.clear();
             self.broker.locks.clear();
             self.broker.replies.clear();
+            self.broker.relays.clear();
         }
     }
 

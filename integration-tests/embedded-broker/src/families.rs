@@ -6,10 +6,14 @@ mod admin;
 mod back;
 mod client;
 mod config;
+mod inspect;
+mod name_server;
 mod offset;
 pub(crate) mod pull;
 mod query;
 mod register;
+mod relay;
+mod reset;
 mod route;
 mod send;
 mod stats;
@@ -34,6 +38,14 @@ pub(crate) fn name_server() -> Routes {
         .on(route::kv_config)
         .on(route::delete_kv_config)
         .on(route::kv_list)
+        .on(name_server::config)
+        .on(name_server::update_config)
+        .on(name_server::wipe_write)
+        .on(name_server::add_write)
+        .on(name_server::system_topics)
+        .on(name_server::unit_topics)
+        .on(name_server::unit_subscribed)
+        .on(name_server::unit_subscribed_foreign)
 }
 
 /// What the broker serves two below its port: everything that is answered at once.
@@ -68,10 +80,12 @@ pub(crate) fn broker() -> Routes {
         .on(query::by_key)
         .on(query::by_offset)
         .on(config::create_topic)
+        .on(config::create_topics)
         .on(config::delete_topic)
         .on(config::all_topics)
         .on(config::topic)
         .on(config::create_group)
+        .on(config::create_groups)
         .on(config::all_groups)
         .on(config::group)
         .on(config::delete_group)
@@ -80,6 +94,23 @@ pub(crate) fn broker() -> Routes {
         .on(stats::consumers)
         .on(stats::producers)
         .on(stats::consume_by_who)
+        .on(inspect::time_spans)
+        .on(inspect::all_consume_stats)
+        .on(inspect::topics_of_group)
+        .on(inspect::subscription)
+        .on(inspect::producers)
+        .on(inspect::group_forbidden)
+        .on(inspect::consume_queue)
+        .on(inspect::broker_stats)
+        .on(inspect::system_topics)
+        .on(inspect::clean_unused_topics)
+        .on(inspect::clean_consume_queues)
+        .on(inspect::delete_commit_logs)
+        .on(reset::reset)
+        .on(reset::clone_offsets)
+        .on_raw(RequestCode::GET_CONSUMER_RUNNING_INFO, relay::running_info)
+        .on_raw(RequestCode::CONSUME_MESSAGE_DIRECTLY, relay::consume_directly)
+        .on_raw(RequestCode::INVOKE_BROKER_TO_GET_CONSUMER_STATUS, relay::status)
         .on(admin::runtime_info)
         .on(admin::broker_config)
         .on(admin::update_broker_config)

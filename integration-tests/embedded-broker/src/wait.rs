@@ -1,14 +1,27 @@
 //! Everything that happens later: pulls that wait for a message, delay levels, half messages whose producers are asked,
-//! replies on their way to who waits for them. All of it hangs on one timer.
+//! replies on their way to who waits for them, questions that only members can answer. All of it hangs on one timer.
 
 mod delay;
 mod half;
 mod long_poll;
+mod relay;
 mod reply;
 mod timer;
+
+use rocketmq_client::protocol::Frame;
+
+use crate::broker::Broker;
+use crate::server::Session;
 
 pub(crate) use self::delay::Delays;
 pub(crate) use self::half::{Halves, immunity};
 pub(crate) use self::long_poll::{HeldPull, release};
-pub(crate) use self::reply::{PendingReply, Replies, answered, requester_is_gone};
+pub(crate) use self::relay::{Asker, Relays, gather, member_is_gone, question, relay};
+pub(crate) use self::reply::{PendingReply, Replies, requester_is_gone};
 pub(crate) use self::timer::{Timers, run as run_timers};
+
+/// A client has answered a request of the broker.
+pub(crate) fn answered(broker: &Broker, session: &Session, frame: &Frame) {
+    reply::answered(broker, session, frame);
+    relay::answered(broker, session, frame);
+}

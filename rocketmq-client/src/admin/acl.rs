@@ -6,8 +6,8 @@ use super::reach::is_code;
 use crate::error::{Error, Result};
 use crate::protocol::bodies::{Account, AclInfo, AclOfBroker, UserInfo};
 use crate::protocol::requests::{
-    AccountsVersion, CreateAcl, CreateUser, DeleteAccount, DeleteAcl, DeleteUser, GetAccounts, GetAcl, GetUser,
-    ListAcls, ListUsers, UpdateAccount, UpdateAcl, UpdateGlobalWhiteAddresses, UpdateUser,
+    AccountsVersion, CreateAcl, CreateUser, DeleteAccount, DeleteAcl, DeleteUser, GetAccounts, GetAcl,
+    GetUser, ListAcls, ListUsers, UpdateAccount, UpdateAcl, UpdateGlobalWhiteAddresses, UpdateUser,
 };
 use crate::protocol::{Json, JsonBody, ResponseCode};
 
@@ -92,7 +92,8 @@ impl Admin {
             body: body(acl)?,
         };
         let all = self.tell(self.masters_and_slaves().await?, &request).await;
-        all.context(format_args!("create the policies of {}", acl.subject)).done()
+        all.context(format_args!("create the policies of {}", acl.subject))
+            .done()
     }
 
     /// Changes policies of a subject: those of the resources that are named. Java: `updateAcl`.
@@ -105,7 +106,8 @@ impl Admin {
             body: body(acl)?,
         };
         let all = self.tell(self.masters_and_slaves().await?, &request).await;
-        all.context(format_args!("change the policies of {}", acl.subject)).done()
+        all.context(format_args!("change the policies of {}", acl.subject))
+            .done()
     }
 
     /// Deletes the policies of a subject (`User:name`): of one resource or of all. Java: `deleteAcl`.
@@ -141,7 +143,11 @@ impl Admin {
     ///
     /// # Errors
     /// When the name servers know no such broker.
-    pub async fn acls(&self, subject: Option<&str>, resource: Option<&str>) -> Result<PerBroker<Vec<AclInfo>>> {
+    pub async fn acls(
+        &self,
+        subject: Option<&str>,
+        resource: Option<&str>,
+    ) -> Result<PerBroker<Vec<AclInfo>>> {
         let request = ListAcls {
             subject_filter: subject.map(str::to_owned),
             resource_filter: resource.map(str::to_owned),
@@ -171,7 +177,8 @@ impl Admin {
             group_perms: join(&account.group_perms),
         };
         let all = self.tell(self.masters_and_slaves().await?, &request).await;
-        all.context(format_args!("set account {}", account.access_key)).done()
+        all.context(format_args!("set account {}", account.access_key))
+            .done()
     }
 
     /// Deletes an account from every master and slave of the scope. Java: `deletePlainAccessConfig`.
@@ -202,7 +209,9 @@ impl Admin {
     /// # Errors
     /// When the name servers know no such broker.
     pub async fn accounts_version(&self) -> Result<PerBroker<String>> {
-        let all = self.ask(self.masters_and_slaves().await?, &AccountsVersion {}).await;
+        let all = self
+            .ask(self.masters_and_slaves().await?, &AccountsVersion {})
+            .await;
         Ok(all.map(|found| found.all_acl_file_version.or(found.version).unwrap_or_default()))
     }
 
@@ -222,14 +231,23 @@ impl Admin {
 }
 
 fn body<T: JsonBody>(value: &T) -> Result<bytes::Bytes> {
-    value.to_body().map_err(|error| Error::from_encode(T::NAME, error))
+    value
+        .to_body()
+        .map_err(|error| Error::from_encode(T::NAME, error))
 }
 
 /// Nothing instead of the errors that say so.
 fn absent<T>(found: Result<T>) -> Result<Option<T>> {
     match found {
         Ok(found) => Ok(Some(found)),
-        Err(error) if is_code(&error, &[ResponseCode::USER_NOT_EXIST, ResponseCode::POLICY_NOT_EXIST]) => Ok(None),
+        Err(error)
+            if is_code(
+                &error,
+                &[ResponseCode::USER_NOT_EXIST, ResponseCode::POLICY_NOT_EXIST],
+            ) =>
+        {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }

@@ -108,7 +108,9 @@ impl Admin {
     {
         let body = write_properties(settings)?;
         let all = self.ask_name_servers(&UpdateNameServerConfig { body }).await;
-        all.map(drop).context("change of the name server configuration").done()
+        all.map(drop)
+            .context("change of the name server configuration")
+            .done()
     }
 
     /// Takes the write permission from all topics of a broker in the routes of every name server, so that producers
@@ -117,7 +119,9 @@ impl Admin {
         let request = WipeWritePermission {
             broker_name: broker.to_owned(),
         };
-        self.ask_name_servers(&request).await.map(|wiped| wiped.wipe_topic_count)
+        self.ask_name_servers(&request)
+            .await
+            .map(|wiped| wiped.wipe_topic_count)
     }
 
     /// Undoes [`wipe_write_permission`](Self::wipe_write_permission). Java: `addWritePermOfBroker`.
@@ -125,7 +129,9 @@ impl Admin {
         let request = AddWritePermission {
             broker_name: broker.to_owned(),
         };
-        self.ask_name_servers(&request).await.map(|added| added.add_topic_count)
+        self.ask_name_servers(&request)
+            .await
+            .map(|added| added.add_topic_count)
     }
 
     /// What each master of the scope has counted under a name and key, for instance `TOPIC_PUT_NUMS` of a topic, or
@@ -170,14 +176,18 @@ impl Admin {
 
 /// Brokers have no code of its own for "nothing was counted".
 fn says_absent(error: &Error) -> bool {
-    error.response().is_some_and(|(_, remark)| remark.ends_with("not exist"))
+    error
+        .response()
+        .is_some_and(|(_, remark)| remark.ends_with("not exist"))
 }
 
 /// Lines of `key=value`, as Java's `MixAll#properties2String` writes them: without escapes.
 fn read_properties(text: &Bytes) -> BTreeMap<String, String> {
     let text = String::from_utf8_lossy(text);
     let pairs = text.lines().filter_map(|line| line.split_once('='));
-    pairs.map(|(key, value)| (key.trim().to_owned(), value.to_owned())).collect()
+    pairs
+        .map(|(key, value)| (key.trim().to_owned(), value.to_owned()))
+        .collect()
 }
 
 /// Lines of `key=value`, as Java's `Properties#load` reads them: with escapes.

@@ -6,7 +6,9 @@ use super::Admin;
 use super::fan_out::{Merged, PerBroker};
 use super::topics::signed;
 use crate::error::{Error, ErrorKind, Result};
-use crate::protocol::bodies::{GroupConfigList, MessageRequestMode, SubscriptionData, SubscriptionGroupConfig};
+use crate::protocol::bodies::{
+    GroupConfigList, MessageRequestMode, SubscriptionData, SubscriptionGroupConfig,
+};
 use crate::protocol::names;
 use crate::protocol::requests::{
     AllGroupConfig, CreateGroup, CreateGroups, DeleteGroup, SetMessageRequestMode, SubscriptionByConsumer,
@@ -71,7 +73,8 @@ impl Admin {
         let request = create(config)?;
         let places = self.masters().await?;
         let all = self.tell(places, &request).await;
-        all.context(format_args!("create group {}", config.group_name)).done()
+        all.context(format_args!("create group {}", config.group_name))
+            .done()
     }
 
     /// Creates or changes several groups on every master of the scope: in one request for brokers that can (5.3 and
@@ -89,7 +92,9 @@ impl Admin {
             group_config_list: configs.iter().map(with_signs).collect(),
         };
         let request = &CreateGroups {
-            body: list.to_body().map_err(|error| Error::from_encode("CreateGroups", error))?,
+            body: list
+                .to_body()
+                .map_err(|error| Error::from_encode("CreateGroups", error))?,
         };
         let singly = &singly;
         let places = self.masters().await?;
@@ -104,7 +109,9 @@ impl Admin {
                 answer => answer.map(drop),
             }
         });
-        all.await.context(format_args!("create {} groups", configs.len())).done()
+        all.await
+            .context(format_args!("create {} groups", configs.len()))
+            .done()
     }
 
     /// Deletes a group from every master of the scope, with its offsets if that is wanted. Members that are connected
@@ -151,7 +158,9 @@ impl Admin {
     pub async fn user_group_configs(&self) -> Result<PerBroker<BTreeMap<String, SubscriptionGroupConfig>>> {
         let all = self.group_configs().await?;
         Ok(all.map(|mut groups| {
-            groups.retain(|group, _| !group.starts_with("CID_RMQ_SYS_") && !PREDEFINED.contains(&group.as_str()));
+            groups.retain(|group, _| {
+                !group.starts_with("CID_RMQ_SYS_") && !PREDEFINED.contains(&group.as_str())
+            });
             groups
         }))
     }
@@ -166,7 +175,10 @@ impl Admin {
         let request = TopicsByConsumer {
             group: group.to_owned(),
         };
-        let all = self.ask(places, &request).await.context(format_args!("topics of group {group}"));
+        let all = self
+            .ask(places, &request)
+            .await
+            .context(format_args!("topics of group {group}"));
         all.merge(|topics: &mut BTreeSet<String>, Json(found)| topics.extend(found.topic_list))
     }
 
@@ -226,7 +238,9 @@ impl Admin {
     /// # Errors
     /// As [`set_group_may_read`](Self::set_group_may_read).
     pub async fn set_message_request_mode(&self, mode: &MessageRequestMode) -> Result<()> {
-        let body = mode.to_body().map_err(|error| Error::from_encode("SetMessageRequestMode", error))?;
+        let body = mode
+            .to_body()
+            .map_err(|error| Error::from_encode("SetMessageRequestMode", error))?;
         let places = self.places_of_topic(&mode.topic).await?;
         self.tell(places, &SetMessageRequestMode { body }).await.done()
     }

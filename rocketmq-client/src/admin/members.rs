@@ -8,11 +8,12 @@ use super::reach::{Place, is_code};
 use crate::error::{Error, Result};
 use crate::message::MessageView;
 use crate::protocol::bodies::{
-    Connection, ConsumeDirectlyResult, ConsumerConnection, ConsumerRunningInfo, MessageQueue, ProducerConnection, ProducerInfo,
+    Connection, ConsumeDirectlyResult, ConsumerConnection, ConsumerRunningInfo, MessageQueue,
+    ProducerConnection, ProducerInfo,
 };
 use crate::protocol::requests::{
-    AllProducers, ConsumeMessageDirectly, ConsumerConnectionList, ConsumerStatusOfGroup, GetConsumerRunningInfo,
-    ProducerConnectionList,
+    AllProducers, ConsumeMessageDirectly, ConsumerConnectionList, ConsumerStatusOfGroup,
+    GetConsumerRunningInfo, ProducerConnectionList,
 };
 use crate::protocol::{Json, ResponseCode};
 
@@ -120,7 +121,9 @@ impl Admin {
             }
         }
         let what = format_args!("running information of {client_id} of group {group}");
-        Err(last.unwrap_or_else(|| Error::config("the group has no broker")).context(what))
+        Err(last
+            .unwrap_or_else(|| Error::config("the group has no broker"))
+            .context(what))
     }
 
     /// The offsets that the members of a group have of a topic, as they say themselves; of one member or of all. The
@@ -178,7 +181,10 @@ impl Admin {
         };
         let result = self.call(&place, &request).await;
         let Json(result) = result.map_err(|error| {
-            error.context(format_args!("message {} to {client_id} of group {group}", message.message_id()))
+            error.context(format_args!(
+                "message {} to {client_id} of group {group}",
+                message.message_id()
+            ))
         })?;
         Ok(result)
     }

@@ -66,8 +66,8 @@ pub use tracks::{MessageTrack, TrackState};
 pub use crate::protocol::bodies::{
     Account, AclEntry, AclInfo, AclOfBroker, AclPolicy, BrokerConsumeStats, BrokerData, BrokerStatsData,
     BrokerStatsItem, ClusterInfo, Connection, ConsumeDirectlyResult, ConsumeQueueEntry, ConsumeQueuePage,
-    ConsumeStats, ConsumerConnection, ConsumerRunningInfo, MessageRequestMode, OffsetWrapper, ProcessQueueInfo,
-    ProducerConnection, ProducerInfo, QueueData, QueueTimeSpan, Secret, SubscriptionData,
+    ConsumeStats, ConsumerConnection, ConsumerRunningInfo, MessageRequestMode, OffsetWrapper,
+    ProcessQueueInfo, ProducerConnection, ProducerInfo, QueueData, QueueTimeSpan, Secret, SubscriptionData,
     SubscriptionGroupConfig, TopicConfig, TopicFilterType, TopicOffset, TopicQueueMapping, TopicRouteData,
     UserInfo, permission,
 };

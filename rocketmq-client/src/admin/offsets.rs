@@ -9,8 +9,8 @@ use super::reach::{Place, is_code};
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::bodies::{BrokerConsumeStats, ConsumeStats, MessageQueue, OffsetWrapper, QueueTimeSpan};
 use crate::protocol::requests::{
-    AllConsumeStats, CloneGroupOffset, ConsumeTimeSpan, EarliestStoreTime, GetConsumeStats, MaxOffset, MinOffset,
-    QueryConsumerOffset, SearchOffset, UpdateConsumerOffset,
+    AllConsumeStats, CloneGroupOffset, ConsumeTimeSpan, EarliestStoreTime, GetConsumeStats, MaxOffset,
+    MinOffset, QueryConsumerOffset, SearchOffset, UpdateConsumerOffset,
 };
 use crate::protocol::{Json, ResponseCode};
 
@@ -298,8 +298,10 @@ impl Admin {
                 offline: true,
             };
             let all = self.tell(places, &request).await;
-            all.context(format_args!("clone the offsets of group {from} in topic {topic} for group {to}"))
-                .done()?;
+            all.context(format_args!(
+                "clone the offsets of group {from} in topic {topic} for group {to}"
+            ))
+            .done()?;
         }
         Ok(())
     }

@@ -54,7 +54,10 @@ impl Admin {
 }
 
 fn print(queues: &BTreeMap<String, u32>) -> String {
-    let parts: Vec<_> = queues.iter().map(|(broker, count)| format!("{broker}:{count}")).collect();
+    let parts: Vec<_> = queues
+        .iter()
+        .map(|(broker, count)| format!("{broker}:{count}"))
+        .collect();
     parts.join(";")
 }
 

@@ -13,7 +13,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::MessageView;
 use crate::protocol::bodies::{ConsumeQueuePage, MessageQueue, SubscriptionData, permission};
 use crate::protocol::requests::{
-    MinOffset, PullMessage, PullStatus, QueryConsumeQueue, QueryMessage, ResumeCheckHalfMessage, ViewMessage, pull_flag,
+    MinOffset, PullMessage, PullStatus, QueryConsumeQueue, QueryMessage, ResumeCheckHalfMessage, ViewMessage,
+    pull_flag,
 };
 use crate::protocol::{OffsetMessageId, Record, ResponseCode};
 
@@ -185,7 +186,12 @@ impl Admin {
     ///
     /// # Errors
     /// [`ErrorKind::TopicNotFound`] if no broker has the topic; the failure of the first broker if none answers.
-    pub async fn query_by_key(&self, topic: &str, key: &str, query: KeyQuery) -> Result<Merged<Vec<MessageView>>> {
+    pub async fn query_by_key(
+        &self,
+        topic: &str,
+        key: &str,
+        query: KeyQuery,
+    ) -> Result<Merged<Vec<MessageView>>> {
         let request = QueryMessage {
             topic: topic.to_owned(),
             key: key.to_owned(),
@@ -195,7 +201,8 @@ impl Admin {
             unique_key_query: Some(false),
         };
         // Brokers compare hashes, and have both kinds of keys in one table.
-        self.query(request, |message| message.keys().any(|one| one == key)).await
+        self.query(request, |message| message.keys().any(|one| one == key))
+            .await
     }
 
     /// The messages that have the id which their producer gave them: more than one if it was sent again, or is retried.
@@ -230,7 +237,10 @@ impl Admin {
                 Err(error) => Err(error),
             }
         });
-        let all = all.await.context(format_args!("query of topic {} for {}", request.topic, request.key));
+        let all = all.await.context(format_args!(
+            "query of topic {} for {}",
+            request.topic, request.key
+        ));
         all.merge(|messages: &mut Vec<MessageView>, found| {
             messages.extend(found.into_iter().filter(&wanted));
             messages.sort_by_key(MessageView::store_timestamp);
@@ -267,7 +277,10 @@ impl Admin {
         let all = self.each(places, |place| async move {
             let mut found = Vec::new();
             let broker = place.name.split('#').next().unwrap_or_default();
-            for data in queues.iter().filter(|data| data.broker_name == broker && data.perm & permission::READ != 0) {
+            for data in queues
+                .iter()
+                .filter(|data| data.broker_name == broker && data.perm & permission::READ != 0)
+            {
                 for id in 0..data.read_queue_nums {
                     let queue = MessageQueue::new(topic, broker, id);
                     found.extend(self.messages_of(&place, &queue, times, max).await?);
@@ -294,8 +307,11 @@ impl Admin {
         let mut found = Vec::new();
         while found.len() < max {
             let (messages, next) = self.pull(place, queue, offset, PULL_BATCH).await?;
-            let past = messages.iter().any(|message| message.store_timestamp() > times.end);
-            let within = |message: &MessageView| (times.begin..=times.end).contains(&message.store_timestamp());
+            let past = messages
+                .iter()
+                .any(|message| message.store_timestamp() > times.end);
+            let within =
+                |message: &MessageView| (times.begin..=times.end).contains(&message.store_timestamp());
             found.extend(messages.into_iter().filter(within));
             if past || next <= offset {
                 break;

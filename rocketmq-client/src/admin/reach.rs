@@ -80,7 +80,10 @@ impl Admin {
             }]);
         }
         let info = self.known_brokers().await?;
-        let brokers = info.broker_addr_table.values().filter(|broker| self.covers(broker));
+        let brokers = info
+            .broker_addr_table
+            .values()
+            .filter(|broker| self.covers(broker));
         let places: Vec<_> = brokers
             .flat_map(|broker| {
                 let addresses = broker.broker_addrs.iter().filter(|(id, _)| wanted(**id));
@@ -180,17 +183,23 @@ impl Admin {
 
     /// The version that a broker says it has, for instance `V4_9_7`.
     pub(super) async fn version(&self, place: &Place) -> Result<String> {
-        let runtime = self.cluster().call_addr(&place.address, &BrokerRuntimeInfo {}, self.timeout);
+        let runtime = self
+            .cluster()
+            .call_addr(&place.address, &BrokerRuntimeInfo {}, self.timeout);
         let Json(runtime) = runtime.await?;
         let version = runtime.table.get("brokerVersionDesc").cloned();
-        version.ok_or_else(|| Error::new(ErrorKind::Protocol, "the broker does not tell its version").at(&*place.name))
+        version.ok_or_else(|| {
+            Error::new(ErrorKind::Protocol, "the broker does not tell its version").at(&*place.name)
+        })
     }
 
     /// Whether a broker is of 5.x.
     pub(super) async fn is_v5(&self, place: &Place) -> Result<bool> {
         let version = self.version(place).await?;
         let major = version.trim_start_matches('V').split(['_', '.', '-']).next();
-        Ok(major.and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= 5))
+        Ok(major
+            .and_then(|major| major.parse::<u32>().ok())
+            .is_some_and(|major| major >= 5))
     }
 
     /// Makes a request of each of these brokers.
@@ -236,7 +245,9 @@ fn since(code: RequestCode) -> &'static str {
         | RequestCode::DELETE_ACL_CONFIG
         | RequestCode::GET_BROKER_CLUSTER_ACL_INFO
         | RequestCode::UPDATE_GLOBAL_WHITE_ADDRS_CONFIG
-        | RequestCode::GET_BROKER_CLUSTER_ACL_CONFIG => "4.4 to 5.3.2 (newer ones have users and policies instead)",
+        | RequestCode::GET_BROKER_CLUSTER_ACL_CONFIG => {
+            "4.4 to 5.3.2 (newer ones have users and policies instead)"
+        }
         RequestCode::UPDATE_AND_CREATE_TOPIC_LIST | RequestCode::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST => {
             "5.3 and newer"
         }

@@ -94,7 +94,9 @@ impl Admin {
                 Err(error) => Err(error),
             }
         });
-        let all = all.await.context(format_args!("reset of group {group} in topic {topic}"));
+        let all = all
+            .await
+            .context(format_args!("reset of group {group} in topic {topic}"));
         all.merge(|offsets: &mut Offsets, found| offsets.extend(found))
     }
 
@@ -120,7 +122,9 @@ impl Admin {
             }
             Ok(moved)
         });
-        let all = all.await.context(format_args!("rewind of group {group} in topic {topic}"));
+        let all = all
+            .await
+            .context(format_args!("rewind of group {group} in topic {topic}"));
         all.merge(|offsets: &mut Offsets, found| offsets.extend(found))
     }
 
@@ -191,7 +195,9 @@ impl Admin {
 fn queues_of(topic: &str, place: &Place, queues: &[QueueData]) -> Vec<MessageQueue> {
     // A slave answers for its master.
     let broker = place.name.split('#').next().unwrap_or_default();
-    let readable = queues.iter().filter(|data| data.broker_name == broker && data.perm & permission::READ != 0);
+    let readable = queues
+        .iter()
+        .filter(|data| data.broker_name == broker && data.perm & permission::READ != 0);
     readable
         .flat_map(|data| (0..data.read_queue_nums).map(|id| MessageQueue::new(topic, broker, id)))
         .collect()

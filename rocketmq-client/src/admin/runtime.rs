@@ -98,7 +98,10 @@ mod tests {
         );
         assert_eq!((runtime.put_tps, runtime.get_transferred_tps), (1.5, 0.25));
         assert_eq!((runtime.put_today, runtime.commit_log_max_offset), (10, 0));
-        assert_eq!(runtime.boot_time(), SystemTime::UNIX_EPOCH + Duration::from_secs(1));
+        assert_eq!(
+            runtime.boot_time(),
+            SystemTime::UNIX_EPOCH + Duration::from_secs(1)
+        );
         assert!(runtime.commit_log_disk_ratio < 0.0);
     }
 }

@@ -51,7 +51,8 @@ impl TopicConfig {
     /// Takes an attribute away from a topic that has it.
     #[must_use]
     pub fn without_attribute(mut self, name: impl AsRef<str>) -> Self {
-        self.attributes.insert(format!("-{}", name.as_ref()), String::new());
+        self.attributes
+            .insert(format!("-{}", name.as_ref()), String::new());
         self
     }
 
@@ -123,7 +124,8 @@ impl Admin {
         let request = create(config);
         let places = self.masters().await?;
         let all = self.tell(places, &request).await;
-        all.context(format_args!("create topic {}", config.topic_name)).done()
+        all.context(format_args!("create topic {}", config.topic_name))
+            .done()
     }
 
     /// Creates or changes several topics on every master of the scope: in one request for brokers that can (5.3 and
@@ -145,7 +147,9 @@ impl Admin {
                 .collect(),
         };
         let request = &CreateTopics {
-            body: list.to_body().map_err(|error| Error::from_encode("CreateTopics", error))?,
+            body: list
+                .to_body()
+                .map_err(|error| Error::from_encode("CreateTopics", error))?,
         };
         let places = self.masters().await?;
         let all = self.each(places, |place| async move {
@@ -159,7 +163,9 @@ impl Admin {
                 answer => answer.map(drop),
             }
         });
-        all.await.context(format_args!("create {} topics", configs.len())).done()
+        all.await
+            .context(format_args!("create {} topics", configs.len()))
+            .done()
     }
 
     /// Deletes a topic with its messages: on every master and slave of the scope, then on every name server, then its
@@ -203,7 +209,8 @@ impl Admin {
             },
         };
         let all = self.ask_name_servers(&request).await.map(drop);
-        all.context(format_args!("delete topic {topic} on name servers")).done()
+        all.context(format_args!("delete topic {topic} on name servers"))
+            .done()
     }
 
     /// How a topic is configured on each broker that has it. Java: `examineTopicConfig`.
@@ -280,7 +287,8 @@ impl Admin {
                 !system.topic_list.contains(name)
                     && !names::is_system_topic(name)
                     && (derived_too || !derived(name))
-                    && config.perm & (permission::READ | permission::WRITE | permission::INHERIT) == config.perm
+                    && config.perm & (permission::READ | permission::WRITE | permission::INHERIT)
+                        == config.perm
             });
             Ok(found.topic_config_table)
         });
@@ -319,7 +327,11 @@ impl Admin {
     /// As [`topic_route`](Self::topic_route).
     pub async fn topic_clusters(&self, topic: &str) -> Result<BTreeSet<String>> {
         let route = self.fresh_route(topic).await?;
-        Ok(route.broker_datas.into_iter().map(|broker| broker.cluster).collect())
+        Ok(route
+            .broker_datas
+            .into_iter()
+            .map(|broker| broker.cluster)
+            .collect())
     }
 
     /// Offsets of all queues of a topic. Java: `examineTopicStats`.
@@ -331,7 +343,10 @@ impl Admin {
         let request = requests::TopicStats {
             topic: topic.to_owned(),
         };
-        let all = self.ask(places, &request).await.context(format_args!("statistics of topic {topic}"));
+        let all = self
+            .ask(places, &request)
+            .await
+            .context(format_args!("statistics of topic {topic}"));
         all.merge(|stats: &mut TopicStats, Json(found)| {
             stats.offset_table.extend(found.offset_table.0);
             stats.put_tps += found.topic_put_tps;
@@ -348,7 +363,10 @@ impl Admin {
         let request = requests::TopicConsumeByWho {
             topic: topic.to_owned(),
         };
-        let all = self.ask(places, &request).await.context(format_args!("groups of topic {topic}"));
+        let all = self
+            .ask(places, &request)
+            .await
+            .context(format_args!("groups of topic {topic}"));
         all.merge(|groups: &mut BTreeSet<String>, Json(found)| groups.extend(found.group_list))
     }
 

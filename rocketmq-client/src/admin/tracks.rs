@@ -57,7 +57,11 @@ impl Admin {
                 },
                 Err(error) => MessageTrack {
                     group,
-                    state: if is_offline(&error) { TrackState::NotOnline } else { TrackState::Unknown },
+                    state: if is_offline(&error) {
+                        TrackState::NotOnline
+                    } else {
+                        TrackState::Unknown
+                    },
                     error: Some(error),
                 },
             };

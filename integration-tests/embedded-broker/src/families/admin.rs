@@ -2,10 +2,7 @@
 //!
 //! Protocol source: `AdminBrokerProcessor#prepareRuntimeInfo`.
 
-use std::collections::BTreeMap;
-
-use bytes::Bytes;
-use rocketmq_client::protocol::bodies::{DataVersion, KvTable};
+use rocketmq_client::protocol::bodies::KvTable;
 use rocketmq_client::protocol::frame::VERSION;
 use rocketmq_client::protocol::requests::{
     BrokerConfig, BrokerConfigHeader, BrokerConfigText, BrokerRuntimeInfo, UpdateBrokerConfig,
@@ -13,6 +10,7 @@ use rocketmq_client::protocol::requests::{
 use rocketmq_client::protocol::{Done, Json, ResponseCode};
 
 use crate::server::{Context, Refusal};
+use crate::state::{Settings, SettingsError};
 
 pub(super) fn runtime_info(context: Context<'_>, _: BrokerRuntimeInfo) -> Result<Json<KvTable>, Refusal> {
     let broker = context.broker;
@@ -101,50 +99,38 @@ fn runtime(millis: i64) -> String {
     )
 }
 
-/// The settings that this broker has, under Java's names, and those that a real one has by default.
 pub(super) fn broker_config(context: Context<'_>, _: BrokerConfig) -> Result<BrokerConfigText, Refusal> {
-    let broker = context.broker;
-    let options = &broker.options;
-    let pairs = BTreeMap::from([
-        (
-            "autoCreateSubscriptionGroup",
-            options.auto_create_groups.to_string(),
-        ),
-        ("autoCreateTopicEnable", options.auto_create_topics.to_string()),
-        ("brokerClusterName", options.cluster_name.clone()),
-        ("brokerIP1", broker.address.ip().to_string()),
-        ("brokerId", "0".to_owned()),
-        ("brokerName", options.broker_name.clone()),
-        ("brokerPermission", "6".to_owned()),
-        ("brokerRole", "ASYNC_MASTER".to_owned()),
-        ("defaultTopicQueueNums", options.default_queues.to_string()),
-        ("enablePropertyFilter", "false".to_owned()),
-        ("listenPort", broker.address.port().to_string()),
-        ("longPollingEnable", "true".to_owned()),
-        ("maxMessageSize", options.max_message_bytes.to_string()),
-        (
-            "messageDelayLevel",
-            "1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h".to_owned(),
-        ),
-        ("namesrvAddr", broker.name_server.to_string()),
-        ("rejectTransactionMessage", "true".to_owned()),
-        ("timerWheelEnable", "false".to_owned()),
-        ("traceTopicEnable", options.trace_topic.to_string()),
-    ]);
-    let text: String = pairs
-        .iter()
-        .map(|(key, value)| format!("{key}={value}\n"))
-        .collect();
-    let version = DataVersion::default();
+    let (text, version) = context.broker.settings.text();
     let version = serde_json::to_string(&version).unwrap_or_default();
     Ok(BrokerConfigText {
         header: BrokerConfigHeader { version },
-        text: Bytes::from(text),
+        text,
     })
 }
 
-/// Nothing of a running broker can be changed over the wire.
-pub(super) fn update_broker_config(_: Context<'_>, _: UpdateBrokerConfig) -> Result<Done, Refusal> {
-    let remark = "the configuration of an embedded broker cannot be changed; start it with other settings";
-    Err(Refusal::new(ResponseCode::NO_PERMISSION, remark))
+/// As on a real broker most settings are read again only, because they count at the start; whether topics and groups
+/// are created by themselves counts at once.
+pub(super) fn update_broker_config(
+    context: Context<'_>,
+    request: UpdateBrokerConfig,
+) -> Result<Done, Refusal> {
+    let broker = context.broker;
+    update(&broker.settings, &request.body, broker.clock.now())?;
+    broker
+        .topics
+        .set_auto_create(broker.settings.is_on("autoCreateTopicEnable"));
+    broker
+        .groups
+        .set_auto_create(broker.settings.is_on("autoCreateSubscriptionGroup"));
+    Ok(Done)
+}
+
+pub(super) fn update(settings: &Settings, body: &[u8], now: i64) -> Result<(), Refusal> {
+    settings.update(body, now).map_err(|error| match error {
+        SettingsError::Fixed => Refusal::new(
+            ResponseCode::NO_PERMISSION,
+            "Can not update config in black list.",
+        ),
+        SettingsError::Unusable => Refusal::new(ResponseCode::SYSTEM_ERROR, "string2Properties error"),
+    })
 }

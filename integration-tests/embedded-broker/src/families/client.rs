@@ -25,6 +25,7 @@ pub(super) fn heartbeat(context: Context<'_>, request: HeartBeat) -> Result<Hear
         client_id: data.client_id,
         language: context.head.language,
         version: context.head.version,
+        seen: now,
     };
     for consumer in data.consumer_data_set {
         let Some(config) = broker.groups.find_or_create(&consumer.group_name, now) else {

@@ -3,18 +3,19 @@
 //! Protocol source: `AdminBrokerProcessor`.
 
 use rocketmq_client::protocol::bodies::{
-    SubscriptionGroupConfig, SubscriptionGroupTable, TopicConfig, TopicConfigAndMapping, TopicConfigTable,
+    GroupConfigList, SubscriptionGroupConfig, SubscriptionGroupTable, TopicConfig, TopicConfigAndMapping,
+    TopicConfigList, TopicConfigTable,
 };
 use rocketmq_client::protocol::names::{check_topic, is_system_topic, retry_topic};
 use rocketmq_client::protocol::requests::{
-    AllGroupConfig, AllTopicConfig, CreateGroup, CreateTopic, DeleteGroup, DeleteTopic, GetGroupConfig,
-    GetTopicConfig,
+    AllGroupConfig, AllTopicConfig, CreateGroup, CreateGroups, CreateTopic, CreateTopics, DeleteGroup,
+    DeleteTopic, GetGroupConfig, GetTopicConfig,
 };
 use rocketmq_client::protocol::{Done, Json, JsonBody, ResponseCode};
 
 use super::send::{no_group, too_many_topics};
 use crate::server::{Context, Refusal, unreadable};
-use crate::state::{MAX_QUEUES, is_legal_group};
+use crate::state::{MAX_QUEUES, alter_attributes, is_legal_group, parse_attributes};
 
 /// How large the configuration of one group, or the attributes of one topic, may be.
 const MAX_CONFIG_BYTES: usize = 64 * 1024;
@@ -24,60 +25,80 @@ fn invalid(remark: String) -> Refusal {
 }
 
 pub(super) fn create_topic(context: Context<'_>, request: CreateTopic) -> Result<Done, Refusal> {
-    let CreateTopic {
-        topic,
-        read_queue_nums,
-        write_queue_nums,
-        perm,
-        ..
-    } = request;
-    if let Err(error) = check_topic(&topic) {
+    let changes = parse_attributes(request.attributes.as_deref().unwrap_or_default()).map_err(failed)?;
+    put_topic(
+        context,
+        TopicConfig {
+            attributes: changes,
+            order: request.order,
+            perm: request.perm,
+            read_queue_nums: request.read_queue_nums,
+            topic_filter_type: request.topic_filter_type,
+            topic_name: request.topic,
+            topic_sys_flag: request.topic_sys_flag.unwrap_or(0),
+            write_queue_nums: request.write_queue_nums,
+        },
+    )
+}
+
+/// A list is created as far as it is good: what comes behind a topic that is refused is not looked at.
+pub(super) fn create_topics(context: Context<'_>, request: CreateTopics) -> Result<Done, Refusal> {
+    let list = TopicConfigList::from_body(&request.body).map_err(unreadable)?;
+    for config in &list.topic_config_list {
+        check_config(config)?;
+    }
+    for config in list.topic_config_list {
+        put_topic(context, config)?;
+    }
+    Ok(Done)
+}
+
+fn failed(remark: String) -> Refusal {
+    Refusal::new(ResponseCode::SYSTEM_ERROR, remark)
+}
+
+fn check_config(config: &TopicConfig) -> Result<(), Refusal> {
+    let topic = &config.topic_name;
+    if let Err(error) = check_topic(topic) {
         return Err(invalid(error.to_string()));
     }
-    if is_system_topic(&topic) {
+    if is_system_topic(topic) {
         return Err(invalid(format!(
             "The topic[{topic}] is conflict with system topic."
         )));
     }
-    for queues in [read_queue_nums, write_queue_nums] {
+    for queues in [config.read_queue_nums, config.write_queue_nums] {
         if !(0..=MAX_QUEUES).contains(&queues) {
             return Err(invalid(format!(
                 "{queues} queues of topic {topic}: this broker has 0 to {MAX_QUEUES}"
             )));
         }
     }
-    let attributes_len = request.attributes.as_ref().map_or(0, String::len);
+    let attributes_len: usize = config
+        .attributes
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
     if attributes_len > MAX_CONFIG_BYTES {
         return Err(invalid(format!(
             "attributes of {attributes_len} bytes: this broker takes {MAX_CONFIG_BYTES}"
         )));
     }
-    let config = TopicConfig {
-        attributes: request.attributes.as_deref().map(attributes).unwrap_or_default(),
-        order: request.order,
-        perm,
-        read_queue_nums,
-        topic_filter_type: request.topic_filter_type,
-        topic_name: topic,
-        topic_sys_flag: request.topic_sys_flag.unwrap_or(0),
-        write_queue_nums,
-    };
-    let broker = context.broker;
-    broker
-        .topics
-        .put(config, broker.clock.now())
-        .map_err(|_| too_many_topics())?;
-    Ok(Done)
+    Ok(())
 }
 
-/// `+name=value,-name`: what is added; a new topic has nothing to take away.
-fn attributes(text: &str) -> std::collections::BTreeMap<String, String> {
-    let added = text
-        .split(',')
-        .filter_map(|change| change.trim().strip_prefix('+')?.split_once('='));
-    added
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
+/// Creates or changes a topic; its attributes are changes.
+fn put_topic(context: Context<'_>, config: TopicConfig) -> Result<Done, Refusal> {
+    check_config(&config)?;
+    let broker = context.broker;
+    let known = broker.topics.get(&config.topic_name);
+    let current = known.as_ref().map(|topic| &topic.config.attributes);
+    let attributes = alter_attributes(current, &config.attributes).map_err(failed)?;
+    broker
+        .topics
+        .put(TopicConfig { attributes, ..config }, broker.clock.now())
+        .map_err(|_| too_many_topics())?;
+    Ok(Done)
 }
 
 pub(super) fn delete_topic(context: Context<'_>, request: DeleteTopic) -> Result<Done, Refusal> {
@@ -131,6 +152,18 @@ pub(super) fn create_group(context: Context<'_>, request: CreateGroup) -> Result
         )));
     }
     let config = SubscriptionGroupConfig::from_body(&request.body).map_err(unreadable)?;
+    put_group(context, config)
+}
+
+pub(super) fn create_groups(context: Context<'_>, request: CreateGroups) -> Result<Done, Refusal> {
+    let list = GroupConfigList::from_body(&request.body).map_err(unreadable)?;
+    for config in list.group_config_list {
+        put_group(context, config)?;
+    }
+    Ok(Done)
+}
+
+fn put_group(context: Context<'_>, config: SubscriptionGroupConfig) -> Result<Done, Refusal> {
     if !is_legal_group(&config.group_name) {
         return Err(invalid(format!("group {:?} is not legal", config.group_name)));
     }
@@ -157,8 +190,8 @@ pub(super) fn all_groups(
     let (subscription_group_table, data_version) = context.broker.groups.all();
     Ok(Json(SubscriptionGroupTable {
         data_version,
+        forbidden_table: context.broker.groups.forbidden(),
         subscription_group_table,
-        ..SubscriptionGroupTable::default()
     }))
 }
 

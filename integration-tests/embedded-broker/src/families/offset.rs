@@ -51,6 +51,7 @@ pub(super) fn update(context: Context<'_>, request: UpdateConsumerOffset) -> Res
     };
     // A real broker keeps an offset of any queue; one that cannot exist would only take room here.
     if (0..config.config.read_queue_nums.max(config.config.write_queue_nums)).contains(&queue_id) {
+        // One that comes before its member has heard of a reset is passed over, with success.
         broker
             .offsets
             .commit(&consumer_group, &topic, queue_id, commit_offset);

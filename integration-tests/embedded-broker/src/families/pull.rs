@@ -17,6 +17,7 @@ use crate::wait::HeldPull;
 const GROUP_FORBIDDEN: &str = "2";
 const TOPIC_FORBIDDEN: &str = "3";
 const BROADCASTING_DISABLED: &str = "4";
+const SUBSCRIPTION_FORBIDDEN: &str = "5";
 
 /// A pull that has passed the checks.
 struct Allowed {
@@ -47,6 +48,9 @@ pub(super) fn pull(context: Context<'_>, frame: Frame, reply: Reply<'_>) {
         Ok(allowed) => allowed,
         Err(refusal) => return reply.refuse(&refusal),
     };
+    if let Some(offset) = reset_of(broker, &request) {
+        return answer_reset(broker, &request, &allowed, offset, reply);
+    }
     let suspends = request.sys_flag & pull_flag::SUSPEND != 0 && !context.head.one_way;
     let batch = read(broker, &request, &allowed.filter, || {
         suspends
@@ -69,12 +73,36 @@ pub(super) fn pull(context: Context<'_>, frame: Frame, reply: Reply<'_>) {
 /// Runs a pull that was held once more; now it is answered whatever there is.
 pub(crate) fn resume(broker: &Broker, held: &HeldPull, reply: Reply<'_>) {
     match check(broker, &held.request) {
-        Ok(allowed) => {
-            let batch = read(broker, &held.request, &allowed.filter, || None);
-            answer(&held.request, &allowed, &batch, reply);
-        }
+        Ok(allowed) => match reset_of(broker, &held.request) {
+            Some(offset) => answer_reset(broker, &held.request, &allowed, offset, reply),
+            None => {
+                let batch = read(broker, &held.request, &allowed.filter, || None);
+                answer(&held.request, &allowed, &batch, reply);
+            }
+        },
         Err(refusal) => reply.refuse(&refusal),
     }
+}
+
+/// Where a tool has moved the group to, unless a pull has been told already.
+fn reset_of(broker: &Broker, request: &PullMessage) -> Option<i64> {
+    broker
+        .offsets
+        .take_reset(&request.consumer_group, &request.topic, request.queue_id)
+}
+
+fn answer_reset(broker: &Broker, request: &PullMessage, allowed: &Allowed, offset: i64, reply: Reply<'_>) {
+    let range = broker.store.range(&request.topic, request.queue_id);
+    let header = AnswerHeader {
+        suggest_which_broker_id: 0,
+        next_begin_offset: offset,
+        min_offset: range.min,
+        max_offset: range.max,
+        topic_sys_flag: allowed.topic_sys_flag,
+        group_sys_flag: allowed.group_sys_flag,
+    };
+    let remark = Some("OFFSET_RESET");
+    reply.typed(ResponseCode::PULL_OFFSET_MOVED, remark, &header, &[]);
 }
 
 fn read(
@@ -150,6 +178,13 @@ fn check(broker: &Broker, request: &PullMessage) -> Result<Allowed, Refusal> {
     if !group.consume_broadcast_enable && subscribed.message_model == MessageModel::Broadcasting {
         let remark = format!("the consumer group[{consumer_group}] can not consume by broadcast way");
         return forbidden(BROADCASTING_DISABLED, remark);
+    }
+    if broker.groups.is_reading_forbidden(consumer_group, &topic.name) {
+        let remark = format!(
+            "the consumer group[{consumer_group}] is forbidden for topic[{}]",
+            topic.name
+        );
+        return forbidden(SUBSCRIPTION_FORBIDDEN, remark);
     }
     let Some(subscription) = subscribed.subscription else {
         let remark = "the consumer's subscription not exist";

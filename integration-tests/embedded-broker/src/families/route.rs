@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use rocketmq_client::protocol::bodies::{
-    BrokerData, ClusterInfo, KvTable, MASTER_ID, TopicList, TopicRouteData, loose,
+    BrokerData, ClusterInfo, KvTable, MASTER_ID, QueueData, TopicList, TopicRouteData, loose,
 };
 use rocketmq_client::protocol::requests::{
     AllTopics, DeleteKvConfig, DeleteTopicInNameServer, KvConfig, KvList, KvValue, PutKvConfig, RouteInfo,
@@ -16,10 +16,12 @@ use rocketmq_client::protocol::{CodecError, Done, Frame, Json, JsonBody, Request
 
 use crate::broker::Broker;
 use crate::server::{Context, Refusal, Reply, unreadable};
-use crate::state::queue_data;
+use crate::state::{ORDER_MESSAGE_ENABLE, queue_data};
 
 /// From this version on (4.9.4) clients read standard JSON.
 const STANDARD_JSON_VERSION: i32 = 401;
+/// Where orders of queues are kept.
+const ORDER_TOPIC_CONFIG: &str = "ORDER_TOPIC_CONFIG";
 
 pub(super) fn topic_route(context: Context<'_>, frame: Frame, reply: Reply<'_>) {
     let request = match RouteInfo::from_frame(frame) {
@@ -30,7 +32,10 @@ pub(super) fn topic_route(context: Context<'_>, frame: Frame, reply: Reply<'_>) 
     let (mut broker_datas, mut queue_datas) = (Vec::new(), Vec::new());
     if let Some(topic) = broker.topics.get(&request.topic) {
         broker_datas.push(broker_data(broker));
-        queue_datas.push(queue_data(&broker.options.broker_name, &topic.config));
+        queue_datas.push(QueueData {
+            perm: broker.route_permissions.of(&topic),
+            ..queue_data(&broker.options.broker_name, &topic.config)
+        });
     }
     broker
         .registry
@@ -42,9 +47,13 @@ pub(super) fn topic_route(context: Context<'_>, frame: Frame, reply: Reply<'_>) 
         );
         return reply.refuse(&Refusal::new(ResponseCode::TOPIC_NOT_EXIST, remark));
     }
+    let ordered = broker.name_server_settings.is_on(ORDER_MESSAGE_ENABLE);
     let route = TopicRouteData {
         broker_datas,
         queue_datas,
+        order_topic_conf: ordered
+            .then(|| broker.kv.get(ORDER_TOPIC_CONFIG, &request.topic))
+            .flatten(),
         ..TopicRouteData::default()
     };
     let standard =

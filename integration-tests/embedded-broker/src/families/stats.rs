@@ -56,7 +56,7 @@ pub(super) fn consume(context: Context<'_>, request: GetConsumeStats) -> Result<
     Ok(Json(stats))
 }
 
-fn offset_wrapper(broker: &Broker, group: &str, topic: &str, queue_id: i32) -> OffsetWrapper {
+pub(super) fn offset_wrapper(broker: &Broker, group: &str, topic: &str, queue_id: i32) -> OffsetWrapper {
     let range = broker.store.range(topic, queue_id);
     let progress = broker.offsets.progress(group, topic, queue_id);
     let consumed = progress.committed.unwrap_or(0).max(0);
@@ -69,7 +69,7 @@ fn offset_wrapper(broker: &Broker, group: &str, topic: &str, queue_id: i32) -> O
     }
 }
 
-fn queue(broker: &Broker, topic: &str, queue_id: i32) -> MessageQueue {
+pub(super) fn queue(broker: &Broker, topic: &str, queue_id: i32) -> MessageQueue {
     MessageQueue::new(topic, broker.options.broker_name.as_str(), queue_id)
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use rocketmq_client::protocol::Language;
 use rocketmq_client::protocol::bodies::{
     Connection, ConsumeFrom, ConsumeType, ConsumerConnection, ConsumerData, MessageModel, ProducerConnection,
-    SubscriptionData,
+    ProducerInfo, ProducerTable, SubscriptionData,
 };
 
 use crate::lock::lock;
@@ -22,9 +22,21 @@ pub(crate) struct Member {
     pub(crate) client_id: String,
     pub(crate) language: Language,
     pub(crate) version: i32,
+    /// When it last said that it is there: milliseconds since 1970.
+    pub(crate) seen: i64,
 }
 
 impl Member {
+    fn producer(&self) -> ProducerInfo {
+        ProducerInfo {
+            client_id: self.client_id.clone(),
+            language: self.language.name().unwrap_or("OTHER").to_owned(),
+            last_update_timestamp: self.seen,
+            remote_ip: self.session.peer().to_string(),
+            version: self.version,
+        }
+    }
+
     fn connection(&self) -> Connection {
         Connection {
             client_addr: self.session.peer().to_string(),
@@ -166,6 +178,42 @@ impl Members {
             .unwrap_or_default()
     }
 
+    /// The newest connection of a member of a group.
+    pub(crate) fn consumer_of(&self, group: &str, client_id: &str) -> Option<Arc<Session>> {
+        let tables = lock(&self.0);
+        let members = tables.consumers.get(group)?.members.iter();
+        members
+            .filter(|(_, member)| member.client_id == client_id)
+            .max_by_key(|(session, _)| **session)
+            .map(|(_, member)| Arc::clone(&member.session))
+    }
+
+    /// The members of a group with their connections; none if the group has none.
+    pub(crate) fn consumers_of(&self, group: &str) -> Option<Vec<(String, Arc<Session>)>> {
+        let tables = lock(&self.0);
+        let members = tables.consumers.get(group)?.members.values();
+        Some(
+            members
+                .map(|member| (member.client_id.clone(), Arc::clone(&member.session)))
+                .collect(),
+        )
+    }
+
+    /// How many topics the members of a group subscribe.
+    pub(crate) fn subscription_count(&self, group: &str) -> usize {
+        let tables = lock(&self.0);
+        tables
+            .consumers
+            .get(group)
+            .map_or(0, |group| group.subscriptions.len())
+    }
+
+    /// Whether a group with members does not want a topic.
+    pub(crate) fn does_not_want(&self, group: &str, topic: &str) -> bool {
+        let wants = |subscribed: Subscribed| subscribed.subscription.is_some();
+        self.subscription_count(group) > 0 && !self.subscribed(group, topic).is_some_and(wants)
+    }
+
     /// The groups that have subscribed a topic now.
     pub(crate) fn groups_of(&self, topic: &str) -> BTreeSet<String> {
         let tables = lock(&self.0);
@@ -210,6 +258,17 @@ impl Members {
             .filter(|(_, member)| member.client_id == client_id)
             .max_by_key(|(session, _)| **session)
             .map(|(_, member)| Arc::clone(&member.session))
+    }
+
+    /// All producers.
+    pub(crate) fn producers(&self) -> ProducerTable {
+        let tables = lock(&self.0);
+        let groups = tables.producers.iter();
+        ProducerTable {
+            data: groups
+                .map(|(group, members)| (group.clone(), members.values().map(Member::producer).collect()))
+                .collect(),
+        }
     }
 
     pub(crate) fn producer_connection(&self, group: &str) -> Option<ProducerConnection> {

@@ -19,14 +19,60 @@ type TopicProgress = BTreeMap<String, BTreeMap<i32, Progress>>;
 pub(crate) struct Progress {
     pub(crate) committed: Option<i64>,
     pub(crate) pulled: i64,
+    /// Where the next pull is sent, because a tool has moved the group.
+    reset: Option<i64>,
 }
 
 impl Offsets {
-    /// Commits an offset; it may go back.
-    pub(crate) fn commit(&self, group: &str, topic: &str, queue_id: i32, offset: i64) {
+    /// Commits an offset; it may go back. False if a reset is on its way, which a member that does not know of it yet
+    /// must not undo.
+    pub(crate) fn commit(&self, group: &str, topic: &str, queue_id: i32, offset: i64) -> bool {
+        let mut committed = false;
+        self.change(group, topic, queue_id, |progress| {
+            if progress.reset.is_none() {
+                progress.committed = Some(offset);
+                committed = true;
+            }
+        });
+        committed
+    }
+
+    /// Lets the next pull of a queue be sent to an offset.
+    pub(crate) fn reset(&self, group: &str, topic: &str, queue_id: i32, offset: i64) {
         self.change(group, topic, queue_id, |progress| {
             progress.committed = Some(offset);
+            progress.reset = Some(offset);
         });
+    }
+
+    /// Where a pull is to be sent; only once.
+    pub(crate) fn take_reset(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
+        let mut groups = lock(&self.0);
+        let queue = groups.get_mut(group)?.get_mut(topic)?.get_mut(&queue_id)?;
+        queue.reset.take()
+    }
+
+    /// Gives one group the offsets that another has of a topic.
+    pub(crate) fn copy(&self, from: &str, to: &str, topic: &str) {
+        let mut groups = lock(&self.0);
+        let Some(queues) = groups.get(from).and_then(|topics| topics.get(topic)) else {
+            return;
+        };
+        let copied = queues
+            .iter()
+            .filter(|(_, progress)| progress.committed.is_some())
+            .map(|(queue_id, progress)| {
+                let progress = Progress {
+                    committed: progress.committed,
+                    ..Progress::default()
+                };
+                (*queue_id, progress)
+            })
+            .collect();
+        groups
+            .entry(to.to_owned())
+            .or_default()
+            .insert(topic.to_owned(), copied);
     }
 
     /// Remembers where a group's pulls are; only statistics show it.

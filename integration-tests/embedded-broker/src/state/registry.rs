@@ -126,6 +126,18 @@ impl Registry {
         }
     }
 
+    /// Changes the permissions of all topics of a broker until it registers them again. Gives their number.
+    pub(crate) fn change_permissions(&self, name: &str, change: impl Fn(i32) -> i32) -> usize {
+        let mut brokers = lock(&self.0);
+        let Some(broker) = brokers.get_mut(name) else {
+            return 0;
+        };
+        for config in broker.topics.values_mut() {
+            config.perm = change(config.perm);
+        }
+        broker.topics.len()
+    }
+
     /// Adds the brokers that have a topic, and their queues.
     pub(crate) fn add_route(&self, topic: &str, brokers: &mut Vec<BrokerData>, queues: &mut Vec<QueueData>) {
         for (name, broker) in lock(&self.0).iter() {

@@ -3,6 +3,7 @@
 //! Protocol source: `TopicConfigManager`, `TopicValidator`.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rocketmq_client::protocol::Text;
@@ -50,7 +51,11 @@ pub(crate) enum CreateTopicError {
 }
 
 #[derive(Debug)]
-pub(crate) struct Topics(RwLock<Table>);
+pub(crate) struct Topics {
+    table: RwLock<Table>,
+    /// Whether the template of a send may be the general one.
+    auto_create: AtomicBool,
+}
 
 #[derive(Debug)]
 struct Table {
@@ -92,10 +97,19 @@ impl Topics {
             timestamp: now,
             ..DataVersion::default()
         };
-        Self(RwLock::new(Table {
-            topics: topics.collect(),
-            version,
-        }))
+        Self {
+            table: RwLock::new(Table {
+                topics: topics.collect(),
+                version,
+            }),
+            auto_create: AtomicBool::new(true),
+        }
+    }
+
+    /// Whether sends to unknown topics create them from now on. A broker that was started without that has no template
+    /// to create them from.
+    pub(crate) fn set_auto_create(&self, on: bool) {
+        self.auto_create.store(on, Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<Arc<Topic>> {
@@ -126,7 +140,8 @@ impl Topics {
         let template = table
             .topics
             .get(template)
-            .filter(|topic| topic.config.perm & permission::INHERIT != 0);
+            .filter(|topic| topic.config.perm & permission::INHERIT != 0)
+            .filter(|topic| *topic.name != *AUTO_CREATE_TOPIC || self.auto_create.load(Ordering::Relaxed));
         let template = template.ok_or(CreateTopicError::NoTemplate)?;
         let queues = wanted_queues.min(template.config.write_queue_nums).max(0);
         let config = TopicConfig {
@@ -166,11 +181,11 @@ impl Topics {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Table> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Table> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

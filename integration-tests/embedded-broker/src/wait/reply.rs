@@ -72,8 +72,8 @@ impl Replies {
     }
 }
 
-/// A client has answered a request of the broker.
-pub(crate) fn answered(broker: &Broker, session: &Session, frame: &Frame) {
+/// A client has answered a request of the broker, perhaps one of these.
+pub(super) fn answered(broker: &Broker, session: &Session, frame: &Frame) {
     if let Some(pending) = Replies::take(broker, session.id(), frame.opaque) {
         finish(broker, &pending, frame.code == ResponseCode::SUCCESS.0);
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Notify;
 use tokio::time::{self, Instant};
 
-use super::{delay, half, long_poll, reply};
+use super::{delay, half, long_poll, relay, reply};
 use crate::broker::Broker;
 use crate::lock::lock;
 
@@ -23,6 +23,8 @@ pub(crate) enum Event {
     CheckHalves,
     /// A requester has not confirmed a reply in time.
     ReplyTimeout { session: u64, opaque: i32 },
+    /// A member has not answered a question in time.
+    QuestionTimeout { session: u64, opaque: i32 },
 }
 
 /// Names an event so that it can be cancelled.
@@ -93,6 +95,7 @@ pub(crate) async fn run(broker: Arc<Broker>) {
                 Event::DelayLevel(level) => delay::deliver_due(&broker, level),
                 Event::CheckHalves => half::check(&broker),
                 Event::ReplyTimeout { session, opaque } => reply::time_out(&broker, session, opaque),
+                Event::QuestionTimeout { session, opaque } => relay::time_out(&broker, session, opaque),
             }
         }
         let earlier = broker.timers.earlier.notified();

@@ -30,7 +30,15 @@ fn create(topic: &str, queues: i32) -> CreateTopic {
 async fn a_topic_is_made_shown_changed_and_deleted() {
     let (_broker, mut wire) = start().await;
     wire.call(&create("t", 3)).await.unwrap();
-    let config = wire.call(&GetTopicConfig { topic: "t".into() }).await.unwrap().0;
+    let config = wire
+        .call(&GetTopicConfig {
+            topic: "t".into(),
+            with_mapping: None,
+        })
+        .await
+        .unwrap()
+        .0
+        .config;
     assert_eq!((config.read_queue_nums, config.order), (3, true));
     assert_eq!(config.attributes["message.type"], "FIFO");
     let before = wire.call(&AllTopicConfig {}).await.unwrap().0;
@@ -81,7 +89,12 @@ async fn a_topic_is_made_shown_changed_and_deleted() {
     };
     assert_eq!(wire.code(&route).await.0, ResponseCode::TOPIC_NOT_EXIST);
     assert_eq!(
-        wire.code(&GetTopicConfig { topic: "t".into() }).await.0,
+        wire.code(&GetTopicConfig {
+            topic: "t".into(),
+            with_mapping: None,
+        })
+        .await
+        .0,
         ResponseCode::TOPIC_NOT_EXIST
     );
     assert_eq!(

@@ -46,7 +46,8 @@ pub struct QueueTimeSpan {
     /// When the last message was stored that the group consumed; the oldest one's time if it consumed none.
     #[serde(default)]
     pub consume_time_stamp: i64,
-    /// For how long the next message of the group has been waiting, in milliseconds; 0 if it has them all.
+    /// For how long the next message of the group has been waiting, in milliseconds; 0 if it has them all, and since
+    /// 1970 if it has committed nothing of the queue.
     #[serde(default)]
     pub delay_time: i64,
 }
@@ -57,14 +58,6 @@ pub struct QueueTimeSpan {
 pub struct ConsumeTimeSpans {
     /// One for each queue.
     pub consume_time_span_set: Vec<QueueTimeSpan>,
-}
-
-/// Java: `QueryCorrectionOffsetBody`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct CorrectionOffsets {
-    /// Offsets by queue.
-    pub correction_offsets: BTreeMap<i32, i64>,
 }
 
 /// An entry of a consume queue. Java: `ConsumeQueueData`.

@@ -14,11 +14,11 @@ mod queue;
 mod route;
 mod stats;
 
-pub use acl::{AclEntry, AclInfo, AclOfBroker, AclPolicy, Account, Secret, UserInfo};
+pub use acl::{Account, AclEntry, AclInfo, AclOfBroker, AclPolicy, Secret, UserInfo};
 pub use cluster::{ClusterInfo, KvTable, TopicList};
 pub use config::{
-    DataVersion, GroupConfigList, SubscriptionGroupConfig, SubscriptionGroupTable, TopicConfig, TopicConfigList,
-    TopicConfigTable, TopicFilterType,
+    DataVersion, GroupConfigList, SubscriptionGroupConfig, SubscriptionGroupTable, TopicConfig,
+    TopicConfigList, TopicConfigTable, TopicFilterType,
 };
 pub use heartbeat::{
     Connection, ConsumeFrom, ConsumeType, ConsumerConnection, ConsumerData, ConsumerList,
@@ -27,7 +27,7 @@ pub use heartbeat::{
 };
 pub use inspect::{
     BrokerConsumeStats, BrokerStatsData, BrokerStatsItem, ConsumeQueueEntry, ConsumeQueuePage, ConsumeStatus,
-    ConsumeTimeSpans, CorrectionOffsets, GroupForbidden, GroupSubscription, MessageRequestMode, PopProcessQueueInfo,
+    ConsumeTimeSpans, GroupForbidden, GroupSubscription, MessageRequestMode, PopProcessQueueInfo,
     ProcessQueueInfo, ProducerInfo, ProducerTable, QueueTimeSpan,
 };
 pub use mapping::{QueueMappingItem, TopicConfigAndMapping, TopicQueueMapping};
@@ -51,7 +51,7 @@ json_bodies! {
     TopicConfigTable, ConsumerConnection, ConsumerList, ConsumerRunningInfo, GroupList, HeartbeatData,
     ProducerConnection, LockBatch, LockedQueues, TopicRouteData, ConsumeDirectlyResult, ConsumeStats, ConsumerStatus,
     OffsetTable, TopicStatsTable, AclInfo, AclOfBroker, UserInfo, BrokerConsumeStats, BrokerStatsData, ConsumeQueuePage,
-    ConsumeTimeSpans, CorrectionOffsets, GroupConfigList, GroupForbidden, GroupSubscription, MessageRequestMode,
+    ConsumeTimeSpans, GroupConfigList, GroupForbidden, GroupSubscription, MessageRequestMode,
     ProducerTable, TopicConfigAndMapping, TopicConfigList,
 }
 

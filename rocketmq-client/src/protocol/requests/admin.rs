@@ -7,9 +7,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::bodies::{
-    ConsumeStats, ConsumerConnection, GroupForbidden, GroupList, GroupSubscription, KvTable, ProducerConnection,
-    ProducerTable, SubscriptionGroupConfig, SubscriptionGroupTable, TopicConfigAndMapping, TopicConfigTable,
-    TopicFilterType, TopicList, TopicStatsTable,
+    ConsumeStats, ConsumerConnection, GroupForbidden, GroupList, GroupSubscription, KvTable,
+    ProducerConnection, ProducerTable, SubscriptionGroupConfig, SubscriptionGroupTable,
+    TopicConfigAndMapping, TopicConfigTable, TopicFilterType, TopicList, TopicStatsTable,
 };
 use crate::protocol::request::{Response, ResponseError, expect_success, requests};
 use crate::protocol::{CodecError, Done, Fields, Frame, Json, ResponseCode};

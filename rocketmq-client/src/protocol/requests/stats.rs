@@ -4,7 +4,7 @@
 //! `GetConsumeStatsInBrokerHeader`, `ViewBrokerStatsDataRequestHeader` and their like.
 
 use crate::protocol::bodies::{
-    BrokerConsumeStats, BrokerStatsData, ConsumeTimeSpans, ConsumerStatus, CorrectionOffsets, OffsetTable,
+    BrokerConsumeStats, BrokerStatsData, ConsumeTimeSpans, ConsumerStatus, OffsetTable,
 };
 use crate::protocol::request::requests;
 use crate::protocol::{Done, Json};
@@ -48,16 +48,6 @@ requests! {
         pub topic: Option<String>,
         /// Whether topics count that the group's members do not subscribe now.
         pub offline: bool,
-    }
-
-    /// The lowest offsets of all groups in each queue of a topic.
-    pub struct CorrectionOffset = QUERY_CORRECTION_OFFSET => Json<CorrectionOffsets> {
-        /// Groups that do not count, separated by commas.
-        pub filter_groups: Option<String>,
-        /// The group to compare with.
-        pub compare_group: String,
-        /// The topic.
-        pub topic: String,
     }
 
     /// From when to when messages of each queue were stored, and how late a group is.

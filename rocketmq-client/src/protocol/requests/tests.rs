@@ -183,7 +183,6 @@ const NEEDED_FIELDS: &[&str] = &[
     "srcGroup",
     "destGroup",
     "offline",
-    "compareGroup",
     "isOrder",
     "statsName",
     "statsKey",
