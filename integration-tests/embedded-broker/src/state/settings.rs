@@ -173,15 +173,16 @@ fn pair(line: &str) -> Option<(String, String)> {
     }
     let (name, value) = line.split_once('=')?;
     let mut plain = String::with_capacity(value.len());
-    let mut escaped = false;
-    for c in value.trim_start().chars() {
-        match (escaped, c) {
-            (false, '\\') => escaped = true,
-            (true, 'n') => plain.push('\n'),
-            (true, 't') => plain.push('\t'),
-            (_, c) => plain.push(c),
-        }
-        escaped = !escaped && c == '\\';
+    let mut rest = value.trim_start().chars();
+    while let Some(c) = rest.next() {
+        plain.push(match c {
+            '\\' => match rest.next()? {
+                'n' => '\n',
+                't' => '\t',
+                escaped => escaped,
+            },
+            c => c,
+        });
     }
     // A value of several lines would look like several settings.
     (!plain.contains('\n')).then(|| (name.trim().to_owned(), plain))

@@ -369,10 +369,32 @@ async fn the_cluster_and_the_broker_describe_themselves() {
     ] {
         assert!(text.lines().any(|each| each == line), "{line} in {text}");
     }
-    let update = UpdateBrokerConfig {
-        body: "brokerName=x".into(),
+    let fixed = UpdateBrokerConfig {
+        body: "autoCreateTopicEnable=false\nbrokerConfigPath=/x".into(),
     };
-    assert_eq!(wire.code(&update).await.0, ResponseCode::NO_PERMISSION);
+    assert_eq!(wire.code(&fixed).await.0, ResponseCode::NO_PERMISSION);
+    wire.call(&message("other", 0, "x")).await.unwrap();
+}
+
+#[tokio::test]
+async fn topics_are_not_created_any_more_once_the_configuration_says_so() {
+    let (_broker, mut wire) = start().await;
+    let update = |body: &'static str| UpdateBrokerConfig { body: body.into() };
+    wire.call(&update("autoCreateTopicEnable=false\nnoSuchSetting=1"))
+        .await
+        .unwrap();
+    let config = wire.call(&BrokerConfig {}).await.unwrap();
+    let text = std::str::from_utf8(&config.text).unwrap();
+    assert!(
+        text.contains("autoCreateTopicEnable=false\n") && !text.contains("noSuchSetting"),
+        "{text}"
+    );
+    assert_eq!(
+        wire.code(&message("t", 0, "x")).await.0,
+        ResponseCode::TOPIC_NOT_EXIST
+    );
+    wire.call(&update("autoCreateTopicEnable=true")).await.unwrap();
+    wire.call(&message("t", 0, "x")).await.unwrap();
 }
 
 #[tokio::test]
