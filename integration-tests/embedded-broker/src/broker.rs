@@ -17,7 +17,7 @@ use crate::state::{
     Groups, KvConfigs, Members, Offsets, QueueLocks, Registry, RoutePermissions, Settings, Topic, Topics,
 };
 use crate::store::{Appended, Store};
-use crate::wait::{self, Delays, Halves, Relays, Replies, Timers};
+use crate::wait::{self, Delays, Halves, Relays, Replies, Timers, Wheel};
 
 /// How often connections are looked at for silence. Java: `ClientHousekeepingService`.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
@@ -40,6 +40,7 @@ pub(crate) struct Broker {
     pub(crate) name_server_settings: Settings,
     pub(crate) store: Store,
     pub(crate) delays: Delays,
+    pub(crate) wheel: Wheel,
     pub(crate) halves: Halves,
     pub(crate) relays: Relays,
     pub(crate) replies: Replies,
@@ -76,6 +77,7 @@ impl Broker {
             name_server_settings: Settings::of_name_server(name_server, now),
             store: Store::new(clock, options.memory_limit),
             delays: Delays::default(),
+            wheel: Wheel::default(),
             halves: Halves::default(),
             relays: Relays::default(),
             replies: Replies::default(),

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rocketmq_client::protocol::BrokerVersion;
 use tokio::net::TcpListener;
 
 use crate::access::{AccessStyle, User};
@@ -18,7 +19,7 @@ use crate::server;
 #[cfg(feature = "tls")]
 use crate::server::{Acceptor, TlsMode};
 use crate::tasks::Tasks;
-use crate::wait::{self, Delays, Halves};
+use crate::wait::{self, Delays, Halves, Wheel};
 
 /// How long a stop waits for tasks that are cut off; they end at once unless the runtime is very busy.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -149,6 +150,7 @@ impl EmbeddedBroker {
         spawner.spawn(wait::run_timers(Arc::clone(&self.broker)));
         spawner.spawn(broker::keep_house(Arc::clone(&self.broker)));
         Delays::resume(&self.broker);
+        Wheel::resume(&self.broker);
         Halves::resume(&self.broker);
         *lock(&self.running) = Some(tasks);
     }
@@ -340,6 +342,22 @@ impl Builder {
     #[must_use]
     pub fn tls_client_authority(mut self, authority: impl Into<String>) -> Self {
         self.0.tls.client_authority = Some(authority.into());
+        self
+    }
+
+    /// Whether messages can be taken back before they are delivered; default false, as on a real broker
+    /// (`recallMessageEnable`).
+    #[must_use]
+    pub fn recall_messages(mut self, on: bool) -> Self {
+        self.0.recall_messages = on;
+        self
+    }
+
+    /// The version that the broker says it has, and whose features it leaves out if it is older; default 5.5.0. Before
+    /// 5.0.0 it ignores delivery times, before 5.3.2 it takes no message back, before 5.5.0 it ignores priorities.
+    #[must_use]
+    pub fn version(mut self, version: BrokerVersion) -> Self {
+        self.0.version = version;
         self
     }
 

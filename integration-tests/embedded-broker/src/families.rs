@@ -11,6 +11,7 @@ mod name_server;
 mod offset;
 pub(crate) mod pull;
 mod query;
+mod recall;
 mod register;
 mod relay;
 mod reset;
@@ -63,6 +64,7 @@ pub(crate) fn broker() -> Routes {
         .on_raw(RequestCode::SEND_REPLY_MESSAGE, send::reply)
         .on_raw(RequestCode::END_TRANSACTION, transaction::end)
         .on(back::consumer_send_back)
+        .on(recall::recall)
         .on_raw(RequestCode::PULL_MESSAGE, pull::pull)
         .on_raw(RequestCode::LITE_PULL_MESSAGE, pull::pull)
         .on(offset::query)

@@ -1,5 +1,6 @@
 //! What can be set, with its defaults.
 
+use rocketmq_client::protocol::BrokerVersion;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub(crate) struct Options {
     pub(crate) auto_create_groups: bool,
     pub(crate) memory_limit: usize,
     pub(crate) max_message_bytes: usize,
+    pub(crate) recall_messages: bool,
+    pub(crate) version: BrokerVersion,
     pub(crate) reject_transactions: bool,
     pub(crate) transaction_timeout: Duration,
     pub(crate) transaction_check_interval: Duration,
@@ -58,6 +61,8 @@ impl Default for Options {
             auto_create_groups: true,
             memory_limit: DEFAULT_MEMORY_LIMIT,
             max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
+            recall_messages: false,
+            version: BrokerVersion::V5_5_0,
             reject_transactions: false,
             transaction_timeout: Duration::from_secs(6),
             transaction_check_interval: Duration::from_secs(30),

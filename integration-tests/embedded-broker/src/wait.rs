@@ -1,5 +1,5 @@
-//! Everything that happens later: pulls that wait for a message, delay levels, half messages whose producers are asked,
-//! replies on their way to who waits for them, questions that only members can answer. All of it hangs on one timer.
+//! Everything that happens later: pulls that wait for a message, delay levels, delivery times, half messages whose
+//! producers are asked, replies on their way to who waits for them, questions that only members can answer. All of it hangs on one timer.
 
 mod delay;
 mod half;
@@ -7,6 +7,7 @@ mod long_poll;
 mod relay;
 mod reply;
 mod timer;
+mod wheel;
 
 use rocketmq_client::protocol::Frame;
 
@@ -19,6 +20,7 @@ pub(crate) use self::long_poll::{HeldPull, release};
 pub(crate) use self::relay::{Asker, Relays, gather, member_is_gone, question, relay};
 pub(crate) use self::reply::{PendingReply, Replies, requester_is_gone};
 pub(crate) use self::timer::{Timers, run as run_timers};
+pub(crate) use self::wheel::Wheel;
 
 /// A client has answered a request of the broker.
 pub(crate) fn answered(broker: &Broker, session: &Session, frame: &Frame) {

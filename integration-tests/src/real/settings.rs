@@ -120,6 +120,7 @@ pub(super) fn broker(
     .into();
     if version == Version::V5 {
         settings.insert("bindAddress".to_owned(), "127.0.0.1".to_owned());
+        settings.insert("recallMessageEnable".to_owned(), "true".to_owned());
         settings.insert("metricsPromExporterPort".to_owned(), ports.metrics.to_string());
     }
     settings.extend(wishes.clone());

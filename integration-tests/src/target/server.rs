@@ -205,7 +205,10 @@ impl Pair {
 
 /// An embedded broker with what the real ones here have.
 fn embedded() -> Builder {
-    EmbeddedBroker::builder().vip_channel(true).trace_topic(true)
+    EmbeddedBroker::builder()
+        .vip_channel(true)
+        .trace_topic(true)
+        .recall_messages(true)
 }
 
 /// The real servers' calls block.

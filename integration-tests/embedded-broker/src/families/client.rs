@@ -3,7 +3,6 @@
 //! Protocol source: `ClientManageProcessor`, `ConsumerManageProcessor`, `AdminBrokerProcessor`.
 
 use rocketmq_client::protocol::bodies::{ConsumerList, HeartbeatData, LockBatch, LockedQueues};
-use rocketmq_client::protocol::frame::VERSION;
 use rocketmq_client::protocol::names::retry_topic;
 use rocketmq_client::protocol::requests::{
     CheckClientConfig, ConsumerListByGroup, HeartBeat, HeartBeatResult, HeartBeatResultHeader, LockQueues,
@@ -51,7 +50,7 @@ pub(super) fn heartbeat(context: Context<'_>, request: HeartBeat) -> Result<Hear
         broker.members.register_producer(&member, &producer.group_name);
     }
     Ok(HeartBeatResult {
-        version: VERSION,
+        version: context.broker.options.version.0,
         // "Changed" makes a client that would leave out its subscriptions send them each time.
         header: HeartBeatResultHeader {
             supports_v2: Some(true),

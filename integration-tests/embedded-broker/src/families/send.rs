@@ -14,17 +14,17 @@ use bytes::Bytes;
 use rocketmq_client::protocol::bodies::TopicFilterType;
 use rocketmq_client::protocol::names::{self, HALF_TOPIC, RETRY_PREFIX};
 use rocketmq_client::protocol::{
-    Frame, Properties, Record, ResponseCode, SysFlag, Text, java_hash, property,
+    BrokerVersion, Frame, Properties, RecallHandle, Record, ResponseCode, SysFlag, Text, java_hash, property,
 };
 
 use self::header::{SendAnswer, SendHeader};
-use self::properties::SentProperties;
+use self::properties::{SentProperties, Timer};
 pub(crate) use self::reply::answer as answer_reply;
 pub(super) use self::reply::reply;
 use crate::broker::Broker;
 use crate::server::{Context, Refusal, Reply, unreadable};
 use crate::state::{CreateTopicError, Topic};
-use crate::wait::Halves;
+use crate::wait::{Halves, Wheel};
 
 /// The longest topic name of a batch, and the longest property string, in bytes.
 const MAX_BATCH_TOPIC_BYTES: usize = 127;
@@ -59,6 +59,15 @@ fn store<'a>(context: Context<'_>, sent: SendHeader<'a>, body: Bytes) -> Result<
     let requested_queue = queue_of(broker, &topic, sent)?;
     let mut queue_id = requested_queue;
     let mut properties = SentProperties::read(sent.properties);
+    let version = broker.options.version;
+    if version < BrokerVersion::V5_0_0 {
+        properties.timer = None;
+    }
+    if version >= BrokerVersion::V5_5_0
+        && let Some(queue) = properties.queue_of_priority(topic.config.write_queue_nums)
+    {
+        queue_id = queue;
+    }
     if topic.name.starts_with(RETRY_PREFIX)
         && let Some(dead_letters) = dead_letter_topic(context, sent)?
     {
@@ -81,10 +90,10 @@ fn store<'a>(context: Context<'_>, sent: SendHeader<'a>, body: Bytes) -> Result<
             "the property DELAY is no number",
         ));
     }
-    if properties.is_timer {
-        let remark = "accurate timer message is not enabled, timerWheelEnable is false";
-        return Err(Refusal::new(ResponseCode::SYSTEM_ERROR, remark));
-    }
+    let due = match properties.timer {
+        Some(timer) if !is_half => due(timer, broker.clock.now())?,
+        _ => None,
+    };
     let unique_key = match properties.unique_key {
         Some(key) => Cow::Borrowed(key),
         None => Cow::Owned(broker.unique_ids.next()),
@@ -93,13 +102,17 @@ fn store<'a>(context: Context<'_>, sent: SendHeader<'a>, body: Bytes) -> Result<
     let destination = match (delay_level > 0, is_half) {
         // A delayed half message is lost when it is due, here as on a real broker.
         (true, true) => Some((HALF_TOPIC, 0)),
-        (false, false) => None,
+        (false, false) if due.is_none() => None,
         _ => Some((&*topic.name, queue_id)),
     };
     let tag_code = properties.tags.map_or(0, |tag| i64::from(java_hash(tag)));
     let mut text = properties.stored(&unique_key, &broker.options.cluster_name, destination);
     if is_half {
         properties::push(&mut text, property::TRANSACTION_ID, &unique_key);
+    }
+    let told = due.map(Wheel::told);
+    if let Some(told) = told {
+        properties::push(&mut text, property::TIMER_OUT_MS, &told.to_string());
     }
     check_properties(broker, &text)?;
     let mut record = record_of(context, sent, &topic, queue_id, body, text.into());
@@ -110,17 +123,45 @@ fn store<'a>(context: Context<'_>, sent: SendHeader<'a>, body: Bytes) -> Result<
         Halves::put(broker, record)
     } else if delay_level > 0 {
         broker.append_delayed(delay_level, record)
+    } else if let Some(due) = due {
+        Wheel::put(broker, due, record)
     } else {
         broker.append_tagged(&topic, record, tag_code)
     };
     let appended = appended.map_err(unreadable)?;
     let id = broker.offset_id(appended.physical_offset);
-    Ok(SendAnswer::new(
-        id,
-        requested_queue,
-        appended.queue_offset,
-        Some(unique_key),
-    ))
+    let recall_handle = told
+        .filter(|_| version >= BrokerVersion::V5_3_2 && !topic.name.starts_with(RETRY_PREFIX))
+        .map(|told| recall_handle(broker, &topic, told, &unique_key));
+    let answer = SendAnswer::new(id, requested_queue, appended.queue_offset, Some(unique_key));
+    Ok(answer.with_recall_handle(recall_handle))
+}
+
+/// When a timed message is due; none if that is past, and the message goes to its queue at once.
+fn due(timer: Timer<'_>, now: i64) -> Result<Option<i64>, Refusal> {
+    match timer.due(now) {
+        Some(due) if due <= now => Ok(None),
+        Some(due) if due.saturating_sub(now) <= Wheel::MAX_DELAY => Ok(Some(due)),
+        _ => {
+            let remark = format!(
+                "timer message illegal, the delay time should not be bigger than the max delay {}ms; or if set del msg, \
+                 the delay time should be bigger than the current time",
+                Wheel::MAX_DELAY
+            );
+            Err(Refusal::new(ResponseCode::MESSAGE_ILLEGAL, remark))
+        }
+    }
+}
+
+fn recall_handle(broker: &Broker, topic: &Topic, told: i64, unique_key: &str) -> String {
+    let handle = RecallHandle {
+        topic: topic.name.to_string(),
+        broker_name: broker.options.broker_name.clone(),
+        // What is told is cut; the handle must not be past before the message is delivered.
+        deliver_timestamp: told.saturating_add(1),
+        unique_key: unique_key.to_owned(),
+    };
+    handle.to_string()
 }
 
 /// The topic of a send, made if it is new and may be made.

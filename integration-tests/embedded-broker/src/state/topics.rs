@@ -9,7 +9,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use rocketmq_client::protocol::Text;
 use rocketmq_client::protocol::bodies::{DataVersion, TopicConfig, permission};
 use rocketmq_client::protocol::names::{
-    AUTO_CREATE_TOPIC, DELAY_LEVEL_SECONDS, HALF_OP_TOPIC, HALF_TOPIC, SCHEDULE_TOPIC, reply_topic,
+    AUTO_CREATE_TOPIC, DELAY_LEVEL_SECONDS, HALF_OP_TOPIC, HALF_TOPIC, SCHEDULE_TOPIC, TIMER_TOPIC,
+    reply_topic,
 };
 use rocketmq_client::protocol::trace::TRACE_TOPIC;
 
@@ -76,6 +77,7 @@ impl Topics {
             (&options.broker_name, 1, inherited),
             ("OFFSET_MOVED_EVENT", 1, READ_WRITE),
             (SCHEDULE_TOPIC, levels, READ_WRITE),
+            (TIMER_TOPIC, 1, READ_WRITE),
             (&reply_topic, 1, READ_WRITE),
             (HALF_TOPIC, 1, READ_WRITE),
             (HALF_OP_TOPIC, 1, READ_WRITE),

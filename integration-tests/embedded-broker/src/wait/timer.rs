@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Notify;
 use tokio::time::{self, Instant};
 
-use super::{delay, half, long_poll, relay, reply};
+use super::{delay, half, long_poll, relay, reply, wheel};
 use crate::broker::Broker;
 use crate::lock::lock;
 
@@ -19,6 +19,8 @@ pub(crate) enum Event {
     PullTimeout { topic: Arc<str>, queue_id: i32, id: u64 },
     /// Messages of a delay level, counted from 1, may be due.
     DelayLevel(usize),
+    /// Messages with a delivery time may be due.
+    Wheel,
     /// Producers may have to be asked about their half messages.
     CheckHalves,
     /// A requester has not confirmed a reply in time.
@@ -93,6 +95,7 @@ pub(crate) async fn run(broker: Arc<Broker>) {
                     long_poll::time_out(&broker, &topic, queue_id, id);
                 }
                 Event::DelayLevel(level) => delay::deliver_due(&broker, level),
+                Event::Wheel => wheel::deliver_due(&broker),
                 Event::CheckHalves => half::check(&broker),
                 Event::ReplyTimeout { session, opaque } => reply::time_out(&broker, session, opaque),
                 Event::QuestionTimeout { session, opaque } => relay::time_out(&broker, session, opaque),

@@ -6,12 +6,11 @@ use rocketmq_client::protocol::bodies::{
     ConsumerData, HeartbeatData, LockBatch, MessageModel, MessageQueue, ProducerData, SubscriptionData,
     SubscriptionGroupConfig,
 };
-use rocketmq_client::protocol::frame::VERSION;
 use rocketmq_client::protocol::requests::{
     CheckClientConfig, ConsumerConnectionList, ConsumerListByGroup, CreateGroup, HeartBeat, LockQueues,
     ProducerConnectionList, RouteInfo, UnlockQueues, UnregisterClient,
 };
-use rocketmq_client::protocol::{JsonBody, Language, RequestCode, ResponseError};
+use rocketmq_client::protocol::{BrokerVersion, JsonBody, Language, RequestCode, ResponseError};
 use tokio::time;
 
 use crate::client::{Wire, message, start};
@@ -67,7 +66,7 @@ async fn a_heartbeat_makes_a_member_and_the_retry_topic() {
         .call(&beat("c1", &["t"], MessageModel::Clustering))
         .await
         .unwrap();
-    assert_eq!(result.version, VERSION);
+    assert_eq!(result.version, BrokerVersion::V5_5_0.0);
     assert_eq!(result.header.supports_v2, Some(true));
     assert_eq!(wire.call(&list()).await.unwrap().0.consumer_id_list, ["c1"]);
     let retry = RouteInfo {

@@ -15,4 +15,5 @@ mod replies;
 mod retries;
 mod sends;
 mod strangers;
+mod timers;
 mod transactions;

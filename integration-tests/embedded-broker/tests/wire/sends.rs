@@ -56,10 +56,11 @@ async fn each_send_that_is_not_right_gets_the_code_of_a_real_broker() {
         ),
         (with(&[("DELAY", "soon")]), 1, "DELAY is no number"),
         (
-            with(&[("TIMER_DELAY_SEC", "1")]),
-            1,
-            "timer message is not enabled",
+            with(&[("TIMER_DELAY_SEC", "259201")]),
+            13,
+            "should not be bigger than the max delay 259200000ms",
         ),
+        (with(&[("TIMER_DELAY_MS", "soon")]), 13, "timer message illegal"),
     ];
     for (request, code, part) in cases {
         let (got, remark) = wire.code(&request).await;

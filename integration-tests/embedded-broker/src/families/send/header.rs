@@ -117,6 +117,7 @@ pub(super) struct SendAnswer<'a> {
     queue_id: i32,
     queue_offset: i64,
     transaction_id: Option<Cow<'a, str>>,
+    recall_handle: Option<String>,
     #[serde(rename = "MSG_REGION")]
     region: &'static str,
     #[serde(rename = "TRACE_ON")]
@@ -135,9 +136,16 @@ impl<'a> SendAnswer<'a> {
             queue_id,
             queue_offset,
             transaction_id,
+            recall_handle: None,
             region: REGION,
             trace_on: "true",
         }
+    }
+
+    /// Adds the handle by which the message can be taken back.
+    pub(super) fn with_recall_handle(mut self, handle: Option<String>) -> Self {
+        self.recall_handle = handle;
+        self
     }
 }
 

@@ -9,8 +9,6 @@ const PAIR_END: char = '\u{2}';
 
 /// A receipt of POP consumption; never taken from a producer.
 const POP_CK: &str = "POP_CK";
-/// Properties that ask for a delivery time; a broker without a timer wheel refuses them.
-const TIMER: [&str; 3] = ["TIMER_DELAY_SEC", "TIMER_DELAY_MS", "TIMER_DELIVER_MS"];
 
 /// One look at a property string.
 #[derive(Debug, Default)]
@@ -20,12 +18,36 @@ pub(super) struct SentProperties<'a> {
     pub(super) unique_key: Option<&'a str>,
     pub(super) delay_level: i32,
     pub(super) is_transaction: bool,
-    pub(super) is_timer: bool,
+    pub(super) timer: Option<Timer<'a>>,
+    /// Whether somebody else's broker has had the message on its timer wheel.
+    was_timed: bool,
+    pub(super) priority: Option<i32>,
+    pub(super) is_fifo: bool,
+    drops_priority: bool,
     pub(super) has_unreadable_delay: bool,
     /// Whether the string has pairs that the broker writes itself or takes out.
     has_brokers_own: bool,
     has_destination: bool,
     dead: bool,
+}
+
+/// When a message is to be delivered, as its properties say it; the first of these three counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timer<'a> {
+    Seconds(&'a str),
+    Millis(&'a str),
+    At(&'a str),
+}
+
+impl Timer<'_> {
+    /// When that is: milliseconds since 1970. None for what is no number.
+    pub(super) fn due(self, now: i64) -> Option<i64> {
+        Some(match self {
+            Self::Seconds(seconds) => now.saturating_add(seconds.parse::<i64>().ok()?.saturating_mul(1000)),
+            Self::Millis(millis) => now.saturating_add(millis.parse().ok()?),
+            Self::At(time) => time.parse().ok()?,
+        })
+    }
 }
 
 impl<'a> SentProperties<'a> {
@@ -47,12 +69,21 @@ impl<'a> SentProperties<'a> {
                     read.has_brokers_own = true;
                 }
                 property::REAL_TOPIC | property::REAL_QUEUE_ID => read.has_destination = true,
-                _ if TIMER.contains(&name) => read.is_timer = true,
+                property::TIMER_DELAY_SEC => read.timer = Some(Timer::Seconds(value)),
+                property::TIMER_DELAY_MS if !matches!(read.timer, Some(Timer::Seconds(_))) => {
+                    read.timer = Some(Timer::Millis(value));
+                }
+                property::TIMER_DELIVER_MS if read.timer.is_none() => read.timer = Some(Timer::At(value)),
+                property::TIMER_OUT_MS => read.was_timed = true,
+                property::PRIORITY => read.priority = value.parse().ok().filter(|priority| *priority >= 0),
+                property::SHARDING_KEY => read.is_fifo = true,
                 _ => {}
             }
         }
         // A delay level wins over a delivery time.
-        read.is_timer &= read.delay_level <= 0;
+        if read.delay_level > 0 || read.was_timed {
+            read.timer = None;
+        }
         read
     }
 
@@ -62,6 +93,16 @@ impl<'a> SentProperties<'a> {
         self.delay_level = 0;
     }
 
+    /// The queue that a priority stands for, if nothing stands against it: else the message loses its priority.
+    pub(super) fn queue_of_priority(&mut self, write_queues: i32) -> Option<i32> {
+        let priority = self.priority?;
+        if self.is_transaction || self.delay_level > 0 || self.timer.is_some() || self.is_fifo {
+            self.drops_priority = true;
+            return None;
+        }
+        Some(priority.min(write_queues - 1))
+    }
+
     /// The property string to store.
     ///
     /// `unique_key` is the message's, or the one that the broker gives a message without; `destination` is where a delayed
@@ -69,7 +110,11 @@ impl<'a> SentProperties<'a> {
     pub(super) fn stored(&self, unique_key: &str, cluster: &str, destination: Option<(&str, i32)>) -> String {
         // What the broker adds is mostly below 160 bytes.
         let mut out = String::with_capacity(self.text.len() + 160);
-        if self.has_brokers_own || self.dead || (self.has_destination && destination.is_some()) {
+        if self.has_brokers_own
+            || self.dead
+            || self.drops_priority
+            || (self.has_destination && destination.is_some())
+        {
             let kept = pairs(self.text).filter(|(name, _)| !self.replaces(name, destination.is_some()));
             for (name, value) in kept {
                 push(&mut out, name, value);
@@ -100,6 +145,7 @@ impl<'a> SentProperties<'a> {
         match name {
             property::MSG_REGION | property::TRACE_ON | property::CLUSTER | POP_CK => true,
             property::DELAY => self.dead,
+            property::PRIORITY => self.drops_priority,
             property::REAL_TOPIC | property::REAL_QUEUE_ID => has_destination,
             _ => false,
         }
@@ -171,7 +217,7 @@ mod tests {
             ("TIMER_DELAY_SEC", "1"),
         ]);
         let read = SentProperties::read(&sent);
-        assert_eq!((read.delay_level, read.is_timer), (3, false));
+        assert_eq!((read.delay_level, read.timer), (3, None));
         let stored = read.stored("u", "c", Some(("now", 2)));
         assert!(
             stored.ends_with(&text(&[("REAL_TOPIC", "now"), ("REAL_QID", "2")])),
