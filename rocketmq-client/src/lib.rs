@@ -92,8 +92,10 @@ pub use message::{InvalidTraceParent, Message, MessageView, TraceContext};
 pub use producer::queue_selector;
 pub use producer::{BatchFuture, BatchHandle, BatchReceipt, BatchSplitter, Batching, SendBatch};
 pub use producer::{
-    Forbid, Forbidding, Producer, ProducerBuilder, SendBuilder, SendContext, SendFuture, SendHandle,
-    SendKind, SendMode, SendReceipt, SendStack, SendStatus, Sending, WhenFull, forbid,
+    Committed, Forbid, Forbidding, HalfMessage, Producer, ProducerBuilder, RequestBuilder, RequestFuture,
+    RequestHandle, SendBuilder, SendContext, SendFuture, SendHandle, SendKind, SendMode, SendReceipt,
+    SendStack, SendStatus, Sending, TransactionError, TransactionListener, TransactionState,
+    TransactionStats, TransactionalProducer, WhenFull, forbid,
 };
 pub use producer::{NewTraces, Propagator};
 pub use protocol::Compression;

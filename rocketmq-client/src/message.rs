@@ -80,6 +80,39 @@ impl Message {
         }
     }
 
+    /// The reply to a message that was sent by [`Producer::request`](crate::Producer::request): send it with any
+    /// producer, awaited, and the client that asked gets it. It has a topic of its own; tag, keys and properties can be
+    /// set as on any message. Java: `MessageUtil.createReplyMessage`.
+    ///
+    /// The send reports [`ErrorKind::Config`](crate::ErrorKind::Config) if `request` is no request: it lacks who asks,
+    /// or the name of the cluster that stored it (Java's error 10007). It reports
+    /// [`ErrorKind::Rejected`](crate::ErrorKind::Rejected) if the client that asked is gone.
+    pub fn reply_to(request: &MessageView, body: impl Into<Bytes>) -> Self {
+        let cluster = request.property(property::CLUSTER);
+        let mut reply = Self::new(names::reply_topic(cluster.unwrap_or_default()), body);
+        for name in [
+            property::CLUSTER,
+            property::CORRELATION_ID,
+            property::REPLY_TO_CLIENT,
+        ] {
+            if request.property(name).is_none() {
+                let id = request.message_id();
+                reply.refuse(|| {
+                    Error::config(format!(
+                        "message {id} cannot be replied to: it has no property {name}; reply to messages that were \
+                         sent as requests"
+                    ))
+                });
+            }
+        }
+        for name in [property::CORRELATION_ID, property::REPLY_TO_CLIENT, property::TTL] {
+            if let Some(value) = request.property(name) {
+                reply = reply.set(name, value);
+            }
+        }
+        reply.set(property::MESSAGE_TYPE, "reply")
+    }
+
     /// Sets the tag, by which consumers can subscribe. Java: `setTags`.
     pub fn tag(self, tag: impl AsRef<str>) -> Self {
         self.set(property::TAGS, tag.as_ref())

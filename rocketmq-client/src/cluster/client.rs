@@ -14,6 +14,7 @@ use super::discovery::Discovery;
 use super::heartbeat::Members;
 use super::inbound::ClusterInbound;
 use super::name_server::NameServers;
+use super::replies::Replies;
 use super::route::Routes;
 use super::version::Versions;
 use super::{Cluster, identity, naming};
@@ -474,6 +475,7 @@ impl ClientBuilder {
             routes: Routes::default(),
             members: Members::default(),
             versions: Versions::default(),
+            replies: Replies::default(),
             unique_ids: identity::unique_ids(address),
             trace: self.trace.map(Tracer::new),
             tasks,

@@ -8,17 +8,21 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use std::{mem, ptr};
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{Cluster, GroupMember, ProducerMember};
 use crate::error::{Error, Result};
 use crate::protocol::bodies::{HeartbeatData, ProducerData};
+use crate::protocol::names::reply_topic;
 use crate::protocol::requests::{HeartBeat, UnregisterClient};
 use crate::protocol::{BrokerVersion, JsonBody};
 use crate::sync::lock;
 use crate::tasks::join_all;
+
+/// For how long nobody waits for a broker that could not be told of a group.
+const UNREACHABLE: Duration = Duration::from_secs(5);
 
 /// The producers and consumers of one client.
 #[derive(Debug, Default)]
@@ -26,6 +30,10 @@ pub(super) struct Members {
     groups: Mutex<Groups>,
     /// Addresses to which a heartbeat is on its way: the connection it makes needs no other one.
     beating: Mutex<HashSet<Arc<str>>>,
+    /// The producer groups that each broker was told of over its connection of now.
+    introduced: Mutex<HashMap<Arc<str>, HashSet<String>>>,
+    /// Brokers that could not be told, and until when nobody waits for them.
+    unreachable: Mutex<HashMap<Arc<str>, Instant>>,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +71,15 @@ impl Members {
             .flatten()
             .map(Arc::clone)
             .collect()
+    }
+
+    /// The producers of a group.
+    pub(super) fn producers_of(&self, group: &str) -> Vec<Arc<dyn ProducerMember>> {
+        lock(&self.groups)
+            .producers
+            .get(group)
+            .cloned()
+            .unwrap_or_default()
     }
 
     pub(super) fn consumer(&self, group: &str) -> Option<Arc<dyn GroupMember>> {
@@ -224,6 +241,12 @@ impl Cluster {
     }
 
     async fn unregister(&self, producer_group: Option<String>, consumer_group: Option<String>) {
+        if let Some(group) = &producer_group {
+            let group = self.wire_name(group);
+            for told in lock(&self.members.introduced).values_mut() {
+                told.remove(&*group);
+            }
+        }
         let request = UnregisterClient {
             client_id: self.client_id.clone(),
             producer_group: producer_group.map(|group| self.wire_name(&group).into_owned()),
@@ -254,12 +277,15 @@ impl Cluster {
         join_all(brokers.iter().map(|address| self.beat(address, &data))).await;
     }
 
-    async fn beat(&self, address: &Arc<str>, data: &HeartbeatData) {
+    /// Tells one broker. Gives whether it has heard.
+    async fn beat(&self, address: &Arc<str>, data: &HeartbeatData) -> bool {
         let sent = self.send_heartbeat(address, data, self.options.request_timeout);
-        match sent.await {
+        let sent = sent.await;
+        match sent {
             Ok(version) => debug!(%address, %version, "heartbeat"),
-            Err(error) => warn!(%address, %error, "heartbeat failed"),
+            Err(ref error) => warn!(%address, %error, "heartbeat failed"),
         }
+        sent.is_ok()
     }
 
     async fn send_heartbeat(
@@ -275,6 +301,11 @@ impl Cluster {
         let result = self.call_addr(address, &HeartBeat { body }, timeout).await?;
         let version = BrokerVersion(result.version);
         self.versions.note(address, version);
+        let told = data
+            .producer_data_set
+            .iter()
+            .map(|producer| producer.group_name.clone());
+        lock(&self.members.introduced).insert(Arc::clone(address), told.collect());
         Ok(version)
     }
 
@@ -290,9 +321,52 @@ impl Cluster {
         self.send_heartbeat(address, &data, timeout).await.map(Some)
     }
 
+    /// Makes sure that the brokers of a topic, and those that replies to a message of it go through, know a producer
+    /// group: only then can they ask it or pass replies on to this client. What cannot be reached is left out.
+    ///
+    /// # Errors
+    /// As [`publish_route`](Self::publish_route), about the topic.
+    pub(crate) async fn introduce(self: &Arc<Self>, group: &str, topic: &str, queues: i32) -> Result<()> {
+        let route = self.publish_route(topic, queues).await?;
+        for cluster in route.clusters() {
+            // A broker that keeps no replies has no such topic; it passes them on all the same.
+            if let Err(error) = self.publish_route(&reply_topic(cluster), queues).await {
+                debug!(cluster, %error, "no route of the reply topic");
+            }
+        }
+        let group = self.wire_name(group);
+        let connected = self.remoting.pool().connected();
+        let mut strangers = self.routes.broker_addrs(false);
+        {
+            let introduced = lock(&self.members.introduced);
+            strangers.retain(|address| {
+                let told = introduced.get(address).is_some_and(|told| told.contains(&*group));
+                !told || !connected.contains(address)
+            });
+        }
+        {
+            let now = Instant::now();
+            let mut unreachable = lock(&self.members.unreachable);
+            unreachable.retain(|_, until| *until > now);
+            strangers.retain(|address| !unreachable.contains_key(address));
+        }
+        if let (false, Some((data, _))) = (strangers.is_empty(), self.heartbeat()) {
+            let introductions = strangers.iter().map(async |address| {
+                if !self.beat(address, &data).await {
+                    // The next ones need not wait for it.
+                    let until = Instant::now() + UNREACHABLE;
+                    lock(&self.members.unreachable).insert(Arc::clone(address), until);
+                }
+            });
+            join_all(introductions).await;
+        }
+        Ok(())
+    }
+
     /// A broker was connected: it has to hear who is here before it can serve them.
     pub(super) fn broker_connected(self: &Arc<Self>, address: &str) {
         let address = &*self.first_server(address);
+        lock(&self.members.introduced).remove(address);
         if lock(&self.members.beating).contains(address) || !self.routes.is_broker(address) {
             return;
         }

@@ -27,6 +27,14 @@ impl ClusterInbound {
 
 impl Inbound for ClusterInbound {
     fn serve(&self, peer: &str, frame: Frame) -> Option<ServerRequest> {
+        match RequestCode(frame.code) {
+            RequestCode::CHECK_TRANSACTION_STATE => return self.cluster()?.check_transaction(peer, frame),
+            RequestCode::PUSH_REPLY_MESSAGE_TO_CLIENT => {
+                let response = self.cluster()?.receive_reply(peer, frame);
+                return Some(Box::pin(async move { response }));
+            }
+            _ => {}
+        }
         let group_field = match RequestCode(frame.code) {
             RequestCode::RESET_CONSUMER_CLIENT_OFFSET | RequestCode::GET_CONSUMER_STATUS_FROM_CLIENT => {
                 "group"

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
 
+use super::TransactionCheck;
 use crate::protocol::Frame;
 use crate::protocol::bodies::ConsumerData;
 
@@ -38,6 +39,17 @@ pub(crate) trait GroupMember: Debug + Send + Sync + 'static {
 pub(crate) trait ProducerMember: Debug + Send + Sync + 'static {
     /// The producer group.
     fn group(&self) -> &str;
+
+    /// Whether this producer answers questions about half messages of its group.
+    fn checks_transactions(&self) -> bool {
+        false
+    }
+
+    /// Takes over a question about a half message. Must not wait for the user's code.
+    fn check_transaction(&self, check: TransactionCheck) -> BoxFuture<'_, ()> {
+        drop(check);
+        Box::pin(async {})
+    }
 
     /// Takes no more messages and waits for those in flight. Called by the shutdown of the client; has to be
     /// idempotent.

@@ -2,6 +2,7 @@
 //!
 //! A [`Cluster`] is what producers and consumers share. It is found through [`Client`], the handle that users hold.
 
+mod checks;
 mod client;
 mod discovery;
 mod heartbeat;
@@ -11,6 +12,7 @@ mod latency;
 mod member;
 mod name_server;
 mod naming;
+mod replies;
 mod route;
 mod trace;
 mod version;
@@ -31,6 +33,7 @@ use crate::tasks::Tasks;
 use crate::trace::Tracer;
 use crate::transport::{Outbound, Remoting};
 
+pub(crate) use checks::TransactionCheck;
 pub(crate) use client::Options;
 pub use client::{Client, ClientBuilder};
 pub(crate) use latency::Detector;
@@ -40,6 +43,7 @@ pub(crate) use route::TopicRoute;
 
 use heartbeat::Members;
 use name_server::NameServers;
+use replies::Replies;
 use route::Routes;
 use version::Versions;
 
@@ -52,6 +56,7 @@ pub(crate) struct Cluster {
     routes: Routes,
     members: Members,
     versions: Versions,
+    replies: Replies,
     unique_ids: UniqueIds,
     trace: Option<Arc<Tracer>>,
     tasks: Tasks,

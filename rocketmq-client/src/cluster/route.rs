@@ -5,7 +5,7 @@
 
 mod refresh;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Duration;
@@ -126,6 +126,12 @@ impl TopicRoute {
     /// Whether the topic does not exist yet and will be created by the first send.
     pub(crate) fn is_derived(&self) -> bool {
         self.derived
+    }
+
+    /// The names of the clusters that have the topic.
+    pub(crate) fn clusters(&self) -> BTreeSet<&str> {
+        let brokers = self.data.broker_datas.iter();
+        brokers.map(|broker| broker.cluster.as_str()).collect()
     }
 
     fn is_empty(&self) -> bool {
@@ -275,6 +281,14 @@ impl Routes {
         addresses.sort();
         addresses.dedup();
         addresses
+    }
+
+    /// The name of the broker at an address.
+    pub(super) fn broker_name(&self, address: &str) -> Option<String> {
+        let brokers = self.brokers();
+        let mut all = brokers.iter();
+        let found = all.find(|(_, addresses)| addresses.values().any(|known| &**known == address));
+        found.map(|(name, _)| name.clone())
     }
 
     pub(super) fn is_broker(&self, address: &str) -> bool {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use tokio_util::task::TaskTracker;
 use tower::layer::Layer;
 use tower::{BoxError, Service};
 
@@ -14,6 +15,7 @@ use super::line::Line;
 use super::propagate::{Propagate, Propagator};
 use super::receipt::SendReceipt;
 use super::room::Room;
+use super::transaction::CheckOptions;
 use super::{Batching, Core, Handle, Producer, retry};
 use crate::cluster::{Client, Detector, LatencyFaultTolerance, ProducerMember};
 use crate::error::{Error, Result};
@@ -64,6 +66,7 @@ pub(super) struct Options {
     pub(super) max_in_flight: u32,
     pub(super) max_in_flight_bytes: u32,
     pub(super) when_full: WhenFull,
+    pub(super) checks: CheckOptions,
 }
 
 impl Default for Options {
@@ -90,6 +93,7 @@ impl Default for Options {
             max_in_flight: 10_000,
             max_in_flight_bytes: 100 * 1024 * 1024,
             when_full: WhenFull::Wait,
+            checks: CheckOptions::default(),
         }
     }
 }
@@ -99,7 +103,7 @@ impl Default for Options {
 pub struct ProducerBuilder {
     client: Client,
     group: String,
-    options: Options,
+    pub(super) options: Options,
     layers: Option<Install>,
     propagate: Propagate,
 }
@@ -347,6 +351,7 @@ impl ProducerBuilder {
             line: Line::default(),
             layers: self.layers.map(Layers::new),
             propagate: self.propagate,
+            requests: TaskTracker::new(),
             tasks: cluster.tasks().child(),
             wire_group: cluster.wire_name(&self.group).into_owned(),
             group: self.group,
@@ -394,6 +399,7 @@ impl ProducerBuilder {
         if let Some(batching) = &options.batching {
             batching.check(options, &mut wrong);
         }
+        options.checks.check(&mut wrong);
         match wrong.is_empty() {
             true => Ok(()),
             false => Err(Error::config(format!(

@@ -15,16 +15,19 @@ mod propagate;
 pub mod queue_selector;
 mod recall;
 mod receipt;
+mod request_reply;
 mod retry;
 mod room;
 mod select;
 mod send;
 mod traced;
+mod transaction;
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::cluster::{BoxFuture, Client, Cluster, ProducerMember};
@@ -38,7 +41,12 @@ pub use builder::{ProducerBuilder, WhenFull};
 pub use layer::{Forbid, Forbidding, SendContext, SendKind, SendMode, SendStack, Sending, forbid};
 pub use propagate::{NewTraces, Propagator};
 pub use receipt::{SendReceipt, SendStatus};
+pub use request_reply::{RequestBuilder, RequestFuture, RequestHandle};
 pub use send::{SendBuilder, SendFuture, SendHandle};
+pub use transaction::{
+    Committed, HalfMessage, TransactionError, TransactionListener, TransactionState, TransactionStats,
+    TransactionalProducer,
+};
 
 use accumulate::Accumulator;
 use batch::Content;
@@ -84,6 +92,8 @@ struct Core {
     room: Room,
     accumulator: Option<Accumulator>,
     line: Line,
+    /// Requests that wait for their replies.
+    requests: TaskTracker,
     /// Boxed, and asked, only if some are installed.
     layers: Option<Layers>,
     propagate: Propagate,
@@ -186,6 +196,8 @@ impl ProducerMember for Core {
                 accumulator.close();
             }
             self.room.drained().await;
+            self.requests.close();
+            self.requests.wait().await;
             if self.cluster.unregister_producer(self).await {
                 info!(group = self.group, "producer shut down");
             }
