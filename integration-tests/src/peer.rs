@@ -174,7 +174,21 @@ impl PeerProducer {
     /// # Errors
     /// A [`skip`] when the peer is not installed; a failure when it does not start.
     pub async fn start(language: Language, name_server: &str, group: &str) -> Result<Self, Failure> {
-        let options = ["--name-server", name_server, "--group", group];
+        Self::start_with(language, name_server, group, &[]).await
+    }
+
+    /// The same with further options of the program, as name and value after name and value.
+    ///
+    /// # Errors
+    /// A [`skip`] when the peer is not installed; a failure when it does not start.
+    pub async fn start_with(
+        language: Language,
+        name_server: &str,
+        group: &str,
+        further: &[&str],
+    ) -> Result<Self, Failure> {
+        let mut options = vec!["--name-server", name_server, "--group", group];
+        options.extend(further);
         Ok(Self(Conversation::start(language, "send", &options).await?))
     }
 
@@ -251,10 +265,23 @@ impl PeerConsumer {
         name_server: &str,
         subscription: &Subscription<'_>,
     ) -> Result<Self, Failure> {
+        Self::start_with(language, name_server, subscription, &[]).await
+    }
+
+    /// The same with further options of the program, as name and value after name and value.
+    ///
+    /// # Errors
+    /// A [`skip`] when the peer is not installed; a failure when it does not start.
+    pub async fn start_with(
+        language: Language,
+        name_server: &str,
+        subscription: &Subscription<'_>,
+        further: &[&str],
+    ) -> Result<Self, Failure> {
         let fail = subscription.fail.to_string();
         let delay_level = subscription.delay_level.to_string();
         let max_reconsume_times = subscription.max_reconsume_times.to_string();
-        let options = [
+        let mut options = vec![
             "--name-server",
             name_server,
             "--group",
@@ -270,6 +297,7 @@ impl PeerConsumer {
             "--max-reconsume-times",
             &max_reconsume_times,
         ];
+        options.extend(further);
         Ok(Self(Conversation::start(language, "receive", &options).await?))
     }
 

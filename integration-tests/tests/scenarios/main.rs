@@ -5,6 +5,7 @@ mod binding;
 mod brokering;
 mod conformance;
 mod consuming;
+mod discovery;
 mod faults;
 mod garbage;
 mod grouping;

@@ -24,6 +24,7 @@ const STANDARD_JSON_VERSION: i32 = 401;
 const ORDER_TOPIC_CONFIG: &str = "ORDER_TOPIC_CONFIG";
 
 pub(super) fn topic_route(context: Context<'_>, frame: Frame, reply: Reply<'_>) {
+    let no_zone = wants_own_zone_only(&frame);
     let request = match RouteInfo::from_frame(frame) {
         Ok(request) => request,
         Err(error) => return reply.refuse(&unreadable(error)),
@@ -48,6 +49,10 @@ pub(super) fn topic_route(context: Context<'_>, frame: Frame, reply: Reply<'_>) 
         return reply.refuse(&Refusal::new(ResponseCode::TOPIC_NOT_EXIST, remark));
     }
     let ordered = broker.name_server_settings.is_on(ORDER_MESSAGE_ENABLE);
+    if no_zone {
+        broker_datas.clear();
+        queue_datas.clear();
+    }
     let route = TopicRouteData {
         broker_datas,
         queue_datas,
@@ -59,6 +64,13 @@ pub(super) fn topic_route(context: Context<'_>, frame: Frame, reply: Reply<'_>) 
     let standard =
         context.head.version >= STANDARD_JSON_VERSION || request.accept_standard_json_only == Some(true);
     answer_json(&route, standard, reply);
+}
+
+/// Whether brokers of no zone, as all here are, are to be left out. Java 5.x: `ZoneRouteRPCHook`.
+fn wants_own_zone_only(frame: &Frame) -> bool {
+    let mode = frame.fields.get("__ZONE_MODE").unwrap_or_default();
+    let zone = frame.fields.get("__ZONE_NAME").unwrap_or_default();
+    mode.eq_ignore_ascii_case("true") && !zone.trim().is_empty()
 }
 
 pub(super) fn cluster_info(context: Context<'_>, _: Frame, reply: Reply<'_>) {

@@ -26,6 +26,7 @@ public final class Receive {
 
         DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(options.required("--group"));
         consumer.setNamesrvAddr(options.required("--name-server"));
+        Namespaces.set(consumer, options);
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         consumer.setConsumeMessageBatchMaxSize(1);
         consumer.setMaxReconsumeTimes(options.number("--max-reconsume-times", 16));

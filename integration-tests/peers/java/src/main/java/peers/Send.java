@@ -21,6 +21,7 @@ public final class Send {
         Options options = new Options(args);
         DefaultMQProducer producer = new DefaultMQProducer(options.required("--group"));
         producer.setNamesrvAddr(options.required("--name-server"));
+        Namespaces.set(producer, options);
         producer.setSendMsgTimeout(options.number("--timeout-ms", 10_000));
         producer.start();
         Options.print(Map.of("ready", true));
