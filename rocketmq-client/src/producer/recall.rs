@@ -67,10 +67,16 @@ impl Producer {
             producer_group: Some(core.wire_group.clone()),
             topic: wire_topic.into_owned(),
             recall_handle: handle.to_owned(),
-            broker_name: Some(parsed.broker_name),
+            broker_name: Some(parsed.broker_name.clone()),
         };
         let timeout = core.options.send_timeout;
         let recalled = core.cluster.call_addr(&address, &request, timeout).await;
+        if recalled
+            .as_ref()
+            .map_or_else(|error| error.response().is_some(), |_| true)
+        {
+            core.trace_recall(topic, &parsed.unique_key, recalled.is_ok());
+        }
         match recalled {
             Ok(recalled) => Ok(recalled.msg_id),
             Err(error) => Err(explain(error).context(context)),

@@ -1,20 +1,14 @@
 //! What the producing side tells of its messages in message trace.
 //!
-//! Protocol source: `SendMessageTraceHookImpl`.
+//! Protocol source: `SendMessageTraceHookImpl`, `DefaultRecallMessageTraceHook`.
 
+use super::Core;
 use super::attempt::{Attempt, Job};
+use super::prepare::Needs;
 use super::receipt::{SendReceipt, SendStatus};
-use crate::protocol::trace::{DEFAULT_REGION, PubTrace, TraceMessageType, TraceRecord};
+use crate::protocol::trace::{DEFAULT_REGION, PubTrace, RecallTrace, TraceMessageType, TraceRecord};
 use crate::protocol::{Fields, property};
-use crate::trace::{Tracer, cost_since};
-
-/// Properties of a message that is delivered later.
-const LATER: [&str; 4] = [
-    property::DELAY,
-    "TIMER_DELIVER_MS",
-    "TIMER_DELAY_SEC",
-    "TIMER_DELAY_MS",
-];
+use crate::trace::{Tracer, cost_since, now_millis};
 
 impl Job {
     /// Records a message that a broker stored. `fields` are those of its answer.
@@ -26,7 +20,7 @@ impl Job {
         let text = |name| prepared.property(name).map(str::to_owned);
         let message_type = if prepared.property(property::TRANSACTION_PREPARED) == Some("true") {
             TraceMessageType::HALF
-        } else if LATER.iter().any(|name| prepared.property(name).is_some()) {
+        } else if prepared.needs == Needs::DeliveryTime || prepared.property(property::DELAY).is_some() {
             TraceMessageType::DELAY
         } else {
             TraceMessageType::NORMAL
@@ -54,8 +48,25 @@ impl Job {
     }
 }
 
+impl Core {
+    /// Records what a broker answered to the recall of a message.
+    pub(super) fn trace_recall(&self, topic: &str, message_id: &str, success: bool) {
+        let Some(tracer) = self.cluster.trace().filter(|tracer| tracer.covers(topic)) else {
+            return;
+        };
+        tracer.record(TraceRecord::Recall(RecallTrace {
+            timestamp: now_millis(),
+            region: region(None),
+            group: self.group.clone(),
+            topic: topic.to_owned(),
+            message_id: message_id.to_owned(),
+            success,
+        }));
+    }
+}
+
 /// The region that a broker names, or the one that brokers have by default.
-pub(super) fn region(named: Option<&str>) -> String {
+fn region(named: Option<&str>) -> String {
     named
         .filter(|region| !region.is_empty())
         .unwrap_or(DEFAULT_REGION)

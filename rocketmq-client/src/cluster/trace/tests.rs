@@ -104,6 +104,42 @@ async fn a_send_is_told_with_all_that_is_known_of_it() {
 }
 
 #[tokio::test]
+async fn each_message_of_a_batch_is_told_by_its_own_id() {
+    let routes = FakeRoutes::default();
+    let server = server(&routes, || {
+        fields([("msgId", "A,B"), ("queueId", "0"), ("queueOffset", "7")])
+    })
+    .await;
+    let client = builder(&server.address())
+        .trace(Trace::new())
+        .connect()
+        .await
+        .unwrap();
+    let producer = client.producer("shop").start().await.unwrap();
+    let batch = [Message::new("orders", "1"), Message::new("orders", "2")];
+    let receipts = producer.send_batch(batch).await.unwrap().into_receipts();
+    client.shutdown().await;
+    let told: Vec<_> = told(&server)
+        .into_iter()
+        .flat_map(|(records, _)| records)
+        .collect();
+    let ids: Vec<_> = told
+        .iter()
+        .map(|record| match record {
+            TraceRecord::Pub(sent) => (&*sent.message_id, sent.offset_message_id.as_deref()),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(
+        ids,
+        [
+            (&*receipts[0].message_id, Some("A")),
+            (&*receipts[1].message_id, Some("B"))
+        ]
+    );
+}
+
+#[tokio::test]
 async fn a_broker_that_wants_no_trace_and_a_send_that_fails_are_left_out() {
     let routes = FakeRoutes::default();
     let server = server(&routes, || {
