@@ -76,7 +76,7 @@ async fn a_whole_exchange_at_the_finest_level_shows_no_secret() {
         .one_way()
         .await
         .unwrap();
-    let (sender, mut received) = channel(10);
+    let (sender, mut received) = channel(100_000);
     let consumer = client
         .push_consumer("billing")
         .subscribe("orders", "*")

@@ -75,6 +75,8 @@ async fn signed_requests_of_every_kind_are_accepted(target: &Target) -> TestResu
         producer.send(Message::new(&topic, "one-way")).one_way().await?;
         producer.send(Message::new(&topic, "detached")).detach().await?;
         producer.send(Message::new(&topic, "x".repeat(100_000))).await?;
+        let batch = ["batch 1", "batch 2"].map(|body| Message::new(&topic, body));
+        producer.send_batch(batch).await?;
 
         // The first delivery of one message is given back to the broker, which sends it again.
         let (sender, mut deliveries) = channel(100);
@@ -95,7 +97,7 @@ async fn signed_requests_of_every_kind_are_accepted(target: &Target) -> TestResu
             })
             .await?;
         let mut bodies = Vec::new();
-        while bodies.len() < 5 {
+        while bodies.len() < 7 {
             let delivery = timeout(Duration::from_secs(120), deliveries.recv()).await?;
             let (body, times) = delivery.ok_or("the consumer is gone")?;
             bodies.push((

@@ -345,7 +345,7 @@ impl Loop {
                     // The broker may have come back somewhere else.
                     self.engine.remote.refresh(&queue.topic).await;
                 }
-                if error.kind() == ErrorKind::Rejected {
+                if matches!(error.kind(), ErrorKind::Rejected | ErrorKind::Auth) {
                     // Somebody has to do something about it: asking every second is enough to notice.
                     wait *= 5;
                 }

@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tracing::debug;
 
 use super::proxy::Proxy;
 #[cfg(feature = "tls")]
@@ -81,39 +81,69 @@ impl Dialer {
     ///
     /// # Errors
     /// [`ErrorKind::Connect`] or [`ErrorKind::Tls`], with the address and what to do.
-    pub(super) async fn dial(&self, address: &Arc<str>) -> Result<Stream> {
+    pub(super) async fn dial(&self, address: &Arc<str>, progress: &Progress) -> Result<Stream> {
         let limit = self.options.connect_timeout;
-        let mut step = Step::Connect;
-        match timeout(limit, self.steps(address, &mut step)).await {
+        progress.set(Step::Connect);
+        match timeout(limit, self.steps(address, progress)).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(step.took_too_long(address, limit)),
+            Err(_) => {
+                let waited = format!("in {} ms", limit.as_millis());
+                Err(self.took_too_long(address, progress, &waited))
+            }
         }
     }
 
-    async fn steps(&self, address: &Arc<str>, step: &mut Step) -> Result<Stream> {
-        let name_server = self.is_name_server(address);
-        let stream = self.tcp(address, step).await?;
+    async fn steps(&self, address: &Arc<str>, progress: &Progress) -> Result<Stream> {
+        let stream = self.tcp(address).await?;
         #[cfg(feature = "tls")]
         {
             let options = &self.options;
-            let connector = if name_server {
+            let connector = if self.is_name_server(address) {
                 &options.name_server_tls
             } else {
                 &options.broker_tls
             };
             if let Some(connector) = connector {
-                *step = Step::Tls;
+                progress.set(Step::Tls);
                 let stream = connector.connect(address, stream).await?;
                 return Ok(Stream::Tls(Box::new(stream)));
             }
         }
-        debug!(%address, name_server, "the connection is not encrypted");
         Ok(Stream::Plain(stream))
     }
 
-    async fn tcp(&self, address: &Arc<str>, step: &mut Step) -> Result<TcpStream> {
-        let proxy = self.options.proxies.iter().find(|proxy| proxy.serves(address));
-        let Some(proxy) = proxy else {
+    fn proxy_for(&self, address: &str) -> Option<&Proxy> {
+        self.options.proxies.iter().find(|proxy| proxy.serves(address))
+    }
+
+    /// Why there is no connection yet, for who has waited long enough: `waited` says how long that was.
+    pub(super) fn took_too_long(&self, address: &Arc<str>, progress: &Progress, waited: &str) -> Error {
+        match (progress.step(), self.proxy_for(address)) {
+            (Step::Tls, _) => {
+                let text = format!(
+                    "TLS to {address}: the handshake did not end {waited}; does this port speak TLS?"
+                );
+                Error::new(ErrorKind::Tls, text).at(Arc::clone(address))
+            }
+            (Step::Connect, Some(proxy)) => {
+                let proxy = proxy.address();
+                let text = format!(
+                    "no connection to {address} through the SOCKS5 proxy {proxy} {waited}; are both addresses right \
+                     and both servers running?"
+                );
+                Error::new(ErrorKind::Timeout, text).at(Arc::clone(address))
+            }
+            (Step::Connect, None) => {
+                let text = format!(
+                    "no connection to {address} {waited}; is the address right and the server running?"
+                );
+                Error::new(ErrorKind::Timeout, text).at(Arc::clone(address))
+            }
+        }
+    }
+
+    async fn tcp(&self, address: &Arc<str>) -> Result<TcpStream> {
+        let Some(proxy) = self.proxy_for(address) else {
             let stream = TcpStream::connect(&**address).await;
             let stream = stream.and_then(|stream| self.tuned(stream));
             return stream.map_err(|error| {
@@ -123,7 +153,6 @@ impl Dialer {
                 connect_error(address, text).caused_by(error)
             });
         };
-        *step = Step::Proxy(proxy.address().to_owned());
         let connect = async {
             let mut stream = self.tuned(TcpStream::connect(proxy.address()).await?)?;
             proxy.connect(&mut stream, address).await?;
@@ -157,39 +186,25 @@ impl Dialer {
     }
 }
 
-/// What a dial is at, for the text of its timeout.
+/// What a dial is at, for who does not wait any longer.
+#[derive(Debug, Default)]
+pub(super) struct Progress(AtomicBool);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Connect,
-    Proxy(String),
-    #[cfg(feature = "tls")]
     Tls,
 }
 
-impl Step {
-    fn took_too_long(self, address: &Arc<str>, limit: Duration) -> Error {
-        let waited = limit.as_millis();
-        match self {
-            Self::Connect => {
-                let text = format!(
-                    "cannot connect to {address}: no answer in {waited} ms; is the address right and the server \
-                     running?"
-                );
-                connect_error(address, text)
-            }
-            Self::Proxy(proxy) => {
-                let text = format!(
-                    "cannot connect to {address} through the SOCKS5 proxy {proxy}: no answer in {waited} ms; are both \
-                     addresses right and both servers running?"
-                );
-                connect_error(address, text)
-            }
-            #[cfg(feature = "tls")]
-            Self::Tls => {
-                let text = format!(
-                    "TLS to {address}: the handshake did not end in {waited} ms; does this port speak TLS?"
-                );
-                Error::new(ErrorKind::Tls, text).at(Arc::clone(address))
-            }
+impl Progress {
+    fn set(&self, step: Step) {
+        self.0.store(step == Step::Tls, Ordering::Relaxed);
+    }
+
+    fn step(&self) -> Step {
+        match self.0.load(Ordering::Relaxed) {
+            true => Step::Tls,
+            false => Step::Connect,
         }
     }
 }

@@ -13,10 +13,12 @@ use tracing::{debug, info};
 use super::TransportOptions;
 use super::backoff::{backoff, random};
 use super::connection::{Connection, PeerAddress};
-use super::dial::{Dialer, Stream};
+use super::dial::{Dialer, Progress, Stream};
 use super::inbound::Inbound;
 use super::standing::Standings;
-use crate::error::{Error, ErrorKind, Result};
+#[cfg(doc)]
+use crate::error::ErrorKind;
+use crate::error::{Error, Result};
 use crate::sync::{lock, read, write};
 use crate::tasks::Tasks;
 
@@ -36,6 +38,8 @@ struct Peer {
     link: Mutex<Link>,
     /// Counts the dials that have ended.
     dialed: watch::Sender<u64>,
+    /// What the dial of the moment is at.
+    progress: Progress,
 }
 
 #[derive(Debug)]
@@ -81,7 +85,8 @@ impl Pool {
     ///
     /// # Errors
     /// [`ErrorKind::Connect`] when the dial fails, or when the back-off after earlier failures lasts longer than the
-    /// deadline; [`ErrorKind::Timeout`] when the deadline passes during the dial.
+    /// deadline; [`ErrorKind::Timeout`] when the deadline passes during the dial; [`ErrorKind::Tls`] when no secure
+    /// connection comes about.
     ///
     /// # Cancellation
     /// Safe; the dial goes on for whoever comes next.
@@ -124,10 +129,9 @@ impl Pool {
             }
             waited = true;
             if timeout_at(deadline, dialed.changed()).await.is_err() {
-                let text = format!(
-                    "no connection to {address} before the deadline; is the address right and the server running?"
-                );
-                return Err(Error::new(ErrorKind::Timeout, text).at(address));
+                return Err(self
+                    .dialer
+                    .took_too_long(&peer.address, &peer.progress, "before the deadline"));
             }
         }
     }
@@ -138,7 +142,7 @@ impl Pool {
         self.tasks.spawn("dial", |stop| async move {
             let dial = async {
                 sleep_until(not_before).await;
-                pool.dial(&peer.address).await
+                pool.dial(&peer).await
             };
             let outcome = stop
                 .run_until_cancelled(dial)
@@ -163,8 +167,9 @@ impl Pool {
         });
     }
 
-    async fn dial(&self, address: &Arc<str>) -> Result<Arc<Connection>> {
-        Ok(match self.dialer.dial(address).await? {
+    async fn dial(&self, peer: &Peer) -> Result<Arc<Connection>> {
+        let address = &peer.address;
+        Ok(match self.dialer.dial(address, &peer.progress).await? {
             Stream::Plain(stream) => {
                 let (reader, writer) = stream.into_split();
                 self.start(reader, writer, address, false)
@@ -279,6 +284,7 @@ impl Peer {
                 last_error: None,
             }),
             dialed: watch::Sender::new(0),
+            progress: Progress::default(),
         }
     }
 }

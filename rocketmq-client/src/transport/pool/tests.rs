@@ -6,6 +6,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::*;
+use crate::error::ErrorKind;
 use crate::protocol::Frame;
 use crate::transport::fake::{Answer, FakeServer};
 use crate::transport::inbound::ServerRequest;
@@ -150,5 +151,30 @@ async fn draining_ends_all_connections() {
     assert_eq!(
         peer.read_u8().await.unwrap_err().kind(),
         std::io::ErrorKind::UnexpectedEof
+    );
+}
+
+/// Dial and deadline end together as a rule, and whoever waits must not be told less for that.
+#[cfg(feature = "tls")]
+#[tokio::test]
+async fn who_waits_for_a_handshake_that_stalls_is_told_so_at_the_deadline() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut options = TransportOptions::default();
+    options.dial.broker_tls = Some(crate::Tls::new().connector().unwrap());
+    let inbound = Arc::new(Connections::default());
+    let pool = Pool::new(options, inbound, Tasks::new(Handle::current()));
+    let accept = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut hello = [0; 1];
+        stream.read_exact(&mut hello).await.unwrap();
+        stream
+    };
+    let (_stalled, waited) = tokio::join!(accept, pool.connection(&address, within(1000)));
+    let error = waited.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Tls);
+    assert_eq!(
+        error.to_string(),
+        format!("TLS to {address}: the handshake did not end before the deadline; does this port speak TLS?")
     );
 }
