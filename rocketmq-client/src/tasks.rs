@@ -7,15 +7,16 @@ use std::any::Any;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{Instrument, debug_span, error};
 
 /// A handle to a group of tasks; clones share the group.
@@ -81,12 +82,7 @@ impl Tasks {
     {
         let future = task(self.0.stop.clone());
         let abandon = self.0.abandon.clone();
-        let mut above = Vec::new();
-        let mut parent = self.0.parent.as_ref();
-        while let Some(Self(group)) = parent {
-            above.push(group.tracker.token());
-            parent = group.parent.as_ref();
-        }
+        let above = self.above();
         let guarded = async move {
             let _above = above;
             if let Some(Err(panic)) = abandon.run_until_cancelled(catch(future)).await {
@@ -108,6 +104,31 @@ impl Tasks {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
         self.0.runtime.spawn_blocking(work).await.ok()
+    }
+
+    /// Runs a future that ends by itself soon: it is awaited when the group stops, but neither asked to stop nor cut
+    /// off. So little is wrapped around it that a task for each message can be afforded.
+    pub(crate) fn spawn_brief<F>(&self, name: &'static str, future: F)
+    where
+        F: Future<Output = ()> + Send + Unpin + 'static,
+    {
+        let brief = Brief {
+            name,
+            future,
+            _above: self.above(),
+        };
+        self.0.tracker.spawn_on(brief, &self.0.runtime);
+    }
+
+    /// What makes the groups above wait for a task of this one.
+    fn above(&self) -> Vec<TaskTrackerToken> {
+        let mut above = Vec::new();
+        let mut parent = self.0.parent.as_ref();
+        while let Some(Self(group)) = parent {
+            above.push(group.tracker.token());
+            parent = group.parent.as_ref();
+        }
+        above
     }
 
     /// Asks all tasks to stop and waits for them, at most `grace`; those still running are then cut off.
@@ -139,6 +160,28 @@ impl fmt::Debug for Tasks {
 impl Drop for Group {
     fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+/// A future whose panic is logged. It is polled in place: an async block around it would hold it twice.
+struct Brief<F> {
+    name: &'static str,
+    future: F,
+    _above: Vec<TaskTrackerToken>,
+}
+
+impl<F: Future<Output = ()> + Unpin> Future for Brief<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut self.future).poll(context))) {
+            Ok(poll) => poll,
+            Err(panic) => {
+                let panic = panic_text(&*panic);
+                error!(task = self.name, %panic, "a background task panicked");
+                Poll::Ready(())
+            }
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::{Instrument, Span};
 
 use super::accumulate;
@@ -174,10 +175,13 @@ impl<'a> SendBuilder<'a> {
         let core = Arc::clone(self.producer.core());
         let mut future = self.future(mode);
         future.start(Wait::Never);
-        core.tasks.spawn("send", |stop| async move {
-            let result = stop.run_until_cancelled(future).await;
-            done(result.unwrap_or_else(|| Err(given_up())));
-        });
+        let background = Background {
+            future,
+            stop: core.tasks.token().clone(),
+            stopped: None,
+            done: Some(done),
+        };
+        core.tasks.spawn_brief("send", background);
     }
 
     /// Sends without asking for an answer: returns when the message is in the buffer of the connection. Whether it
@@ -508,6 +512,44 @@ impl Future for SendFuture {
 impl fmt::Debug for SendFuture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SendFuture").finish_non_exhaustive()
+    }
+}
+
+/// A send that nobody awaits, and who gets its result.
+struct Background<D> {
+    future: SendFuture,
+    stop: CancellationToken,
+    /// Ends when the client stops. What waits is given up then; what is in flight needs no such watch, because it ends
+    /// with its connection.
+    stopped: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    done: Option<D>,
+}
+
+/// Nothing in it is ever pinned in place.
+impl<D> Unpin for Background<D> {}
+
+impl<D: FnOnce(Result<SendReceipt>)> Future for Background<D> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let result = match Pin::new(&mut this.future).poll(context) {
+            Poll::Ready(result) => result,
+            Poll::Pending if matches!(this.future.state, State::Slow(_)) => {
+                let stop = &this.stop;
+                let stopped = this
+                    .stopped
+                    .get_or_insert_with(|| Box::pin(stop.clone().cancelled_owned()));
+                ready!(stopped.as_mut().poll(context));
+                this.future.state = State::Done;
+                Err(given_up())
+            }
+            Poll::Pending => return Poll::Pending,
+        };
+        if let Some(done) = this.done.take() {
+            done(result);
+        }
+        Poll::Ready(())
     }
 }
 

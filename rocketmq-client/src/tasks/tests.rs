@@ -96,3 +96,23 @@ async fn joined_futures_run_side_by_side_and_keep_their_order() {
     assert_eq!(outputs, [3, 1, 2]);
     assert_eq!(begin.elapsed().as_secs(), 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_brief_task_is_awaited_by_the_groups_above_and_may_panic() {
+    let root = tasks();
+    let child = root.child();
+    let (sender, receiver) = oneshot::channel::<()>();
+    child.spawn_brief(
+        "brief",
+        Box::pin(async move {
+            receiver.await.unwrap();
+            panic!("of the task alone");
+        }),
+    );
+    let (stopped, ()) = tokio::join!(root.stop(Duration::from_secs(5)), async {
+        time::sleep(Duration::from_secs(1)).await;
+        sender.send(()).unwrap();
+    });
+    assert_eq!(stopped, Ok(()));
+    assert_eq!(child.running(), 0);
+}

@@ -17,6 +17,10 @@ use crate::protocol::{CodecError, Fields, Frame, HeaderFormat};
 /// Bodies above this many bytes are handed to the socket as they are; copying smaller ones is cheaper than a segment.
 const LARGE_BODY: usize = 8 * 1024;
 
+/// A one-way request waits for room while more than this many bytes wait to be written: nobody answers it, so its
+/// sender would run ahead of the socket by as much as there is room. One write carries enough of them all the same.
+const ONE_WAY_BYTES: usize = 512 * 1024;
+
 /// A buffer that grew beyond this many bytes is not kept.
 const KEPT_CAPACITY: usize = 1024 * 1024;
 
@@ -186,7 +190,11 @@ impl Outgoing {
             version: sealed.version,
             ..Head::request(sealed.code, opaque, one_way)
         };
-        self.put(&head, sealed.fields, &sealed.extra, sealed.body)
+        let limit = match one_way {
+            true => self.limit.min(ONE_WAY_BYTES),
+            false => self.limit,
+        };
+        self.put(&head, sealed.fields, &sealed.extra, sealed.body, limit)
     }
 
     /// Keeps what the frame that was pushed last took, until it is written.
@@ -201,6 +209,7 @@ impl Outgoing {
             &crate::protocol::frame::NoFields,
             &[&frame.fields],
             &frame.body,
+            self.limit,
         )
     }
 
@@ -210,12 +219,13 @@ impl Outgoing {
         fields: &F,
         extra: &[&Fields],
         body: &Bytes,
+        limit: usize,
     ) -> Pushed {
         if self.closed {
             return Pushed::Closed;
         }
         // One frame is always let in, or a frame above the limit would wait for ever.
-        if self.batch.bytes > 0 && self.batch.bytes + body.len() > self.limit {
+        if self.batch.bytes > 0 && self.batch.bytes + body.len() > limit {
             return Pushed::Full;
         }
         let before = self.batch.buffer.len();

@@ -92,6 +92,17 @@ fn the_limit_holds_but_one_frame_always_fits() {
 }
 
 #[test]
+fn one_way_requests_wait_where_answered_ones_still_fit() {
+    let extra = Fields::new();
+    let mut outgoing = Outgoing::new(HeaderFormat::Binary, 4 * ONE_WAY_BYTES);
+    let body = Bytes::from(vec![0; ONE_WAY_BYTES]);
+    let mut push = |one_way| outgoing.push(&sealed(&outbound(&request(), &extra, body.clone())), 0, one_way);
+    assert!(matches!(push(true), Pushed::Queued { .. }), "one always fits");
+    assert!(matches!(push(true), Pushed::Full));
+    assert!(matches!(push(false), Pushed::Queued { .. }));
+}
+
+#[test]
 fn a_closed_buffer_gives_out_what_it_has_and_takes_nothing() {
     let extra = Fields::new();
     let mut outgoing = Outgoing::new(HeaderFormat::Json, 100);
