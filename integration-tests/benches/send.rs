@@ -34,7 +34,7 @@ fn main() -> Result<(), Failure> {
     let full = std::env::var_os("FULL").is_some();
     let series = Series {
         sizes: list("SIZES", if full { "128,1024,4096" } else { "1024" })?,
-        modes: list("MODES", "awaited,awaited-64,async,one-way")?,
+        modes: list("MODES", "awaited,awaited-64,async,one-way,batch-32")?,
         rounds: number("ROUNDS", if full { 3 } else { 1 })?,
         warm_up_ms: number("WARM_UP_MS", if full { 3_000 } else { 500 })?,
         run_ms: number("RUN_MS", if full { 3_000 } else { 1_000 })?,

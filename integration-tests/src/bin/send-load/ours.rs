@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use integration_tests::Failure;
-use integration_tests::load::{AWAITING, IN_FLIGHT, Mode, Outcome};
+use integration_tests::load::{AWAITING, BATCH, IN_FLIGHT, Mode, Outcome};
 use rocketmq_client::{Client, Message, Producer};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -57,7 +57,7 @@ async fn part(source: Source, mode: Mode, tally: Arc<Tally>) -> Result<(), Failu
         }
         Mode::Async => in_flight(&source, &tally).await?,
         Mode::OneWay => one_way(&source, &tally).await,
-        Mode::Batch => return Err("batches are not measured".into()),
+        Mode::Batch => batches(&source, &tally).await,
     }
     source.producer.send(source.message()).await?;
     Ok(())
@@ -90,6 +90,18 @@ async fn in_flight(source: &Source, tally: &Arc<Tally>) -> Result<(), Failure> {
     }
     let _all = room.acquire_many(IN_FLIGHT as u32).await?;
     Ok(())
+}
+
+async fn batches(source: &Source, tally: &Tally) {
+    loop {
+        let start = Instant::now();
+        if tally.is_over(start) {
+            return;
+        }
+        let batch = (0..BATCH).map(|_| source.message());
+        let sent = source.producer.send_batch(batch).await;
+        tally.note(start, BATCH as u64, sent);
+    }
 }
 
 async fn one_way(source: &Source, tally: &Tally) {
