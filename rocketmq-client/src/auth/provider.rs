@@ -59,7 +59,7 @@ pub trait CredentialsProvider: Send + Sync + 'static {
     /// It is dropped and called again, and must then miss nothing.
     async fn changed(&self, current: &Credentials) {
         let _ = current;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -34,7 +34,7 @@ async fn a_silent_death_of_the_peer_is_noticed_by_the_kernel() {
     let tasks = tasks();
     let address = server(&tasks, |stream| async move {
         let _open = stream;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     })
     .await;
     for (limit, user_timeout, idle) in [
@@ -378,7 +378,7 @@ mod secure {
         let secure = echo(&tasks, acceptor).await;
         let plain = server(&tasks, |stream| async move {
             let _open = stream;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         })
         .await;
         let dialer = Dialer::new(DialOptions {
