@@ -1,3 +1,5 @@
+mod answers;
+
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
