@@ -2,6 +2,7 @@
 //! every send ends once.
 
 mod answers;
+mod bodies;
 mod broker_loss;
 mod connection;
 mod load;

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 /// Longer than any cluster takes for a message that is not delayed, after a rebalance too.
-const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// What a consumer received and the scenario has not looked at.
 pub(crate) struct Inbox {

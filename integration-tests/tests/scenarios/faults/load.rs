@@ -17,7 +17,8 @@ use integration_tests::{
     target::{Target, create_topic},
 };
 use rocketmq_client::{
-    Client, ClientBuilder, ConsumeFrom, Message, MessageView, Persisted, Producer, PushConsumer, SendReceipt,
+    BatchReceipt, Batching, Client, ClientBuilder, ConsumeFrom, Message, MessageView, Persisted, Producer,
+    PushConsumer, SendReceipt,
 };
 use tokio::{
     sync::Semaphore,
@@ -35,11 +36,24 @@ pub(super) enum Kind {
     Detached,
     Callback,
     OneWay,
+    Batch,
+    /// Awaited, and gathered into batches with others.
+    Gathered,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 4] = [Self::Awaited, Self::Detached, Self::Callback, Self::OneWay];
+    const ALL: [Self; 6] = [
+        Self::Awaited,
+        Self::Detached,
+        Self::Callback,
+        Self::OneWay,
+        Self::Batch,
+        Self::Gathered,
+    ];
 }
+
+/// How many messages a batch has.
+const BATCH: u32 = 5;
 
 /// A client for faults: it looks for routes every second, so that scenarios need not wait for half a minute.
 pub(super) fn client(name_server: impl fmt::Display) -> ClientBuilder {
@@ -123,6 +137,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
+    /// All messages of a batch have one end; they lie one behind the other.
+    fn end_batch(&self, ids: &[Id], result: &rocketmq_client::Result<BatchReceipt>) {
+        for (id, place) in ids.iter().zip(0..) {
+            match result {
+                Ok(receipt) => self.history.sent(
+                    *id,
+                    Sent::Stored(Place {
+                        broker: receipt.queue.broker_name.to_string(),
+                        topic: receipt.queue.topic.to_string(),
+                        queue: receipt.queue.queue_id,
+                        offset: receipt.queue_offset + place,
+                    }),
+                ),
+                Err(error) => self.end(Kind::Batch, *id, &Err(error.clone())),
+            }
+        }
+    }
+
     fn end(&self, kind: Kind, id: Id, result: &rocketmq_client::Result<SendReceipt>) {
         match result {
             Ok(receipt) => {
@@ -253,21 +285,34 @@ async fn send(kind: Kind, producer: Producer, number: u32, shared: Arc<Shared>) 
             sequence,
         };
         sequence += 1;
-        let message = Message::new(&shared.topic, id.to_string());
+        let message = |id: Id| Message::new(&shared.topic, id.to_string());
         // The semaphore is never closed.
         let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else {
             return;
         };
-        shared.history.begun(id);
+        if kind != Kind::Batch {
+            shared.history.begun(id);
+        }
         match kind {
             Kind::Awaited => {
                 let started = Instant::now();
-                let result = producer.send(message).await;
+                let result = producer.send(message(id)).await;
                 lock(&shared.latencies).push(started.elapsed());
                 shared.end(kind, id, &result);
             }
-            Kind::Detached => {
-                let handle = producer.send(message).detach();
+            Kind::Batch => {
+                let ids: Vec<Id> = (0..BATCH)
+                    .map(|place| Id {
+                        producer: number,
+                        sequence: id.sequence * BATCH + place,
+                    })
+                    .collect();
+                ids.iter().for_each(|id| shared.history.begun(*id));
+                let result = producer.send_batch(ids.iter().copied().map(message)).await;
+                shared.end_batch(&ids, &result);
+            }
+            Kind::Detached | Kind::Gathered => {
+                let handle = producer.send(message(id)).detach();
                 let shared = Arc::clone(&shared);
                 handles.spawn(async move {
                     shared.end(kind, id, &handle.await);
@@ -276,13 +321,14 @@ async fn send(kind: Kind, producer: Producer, number: u32, shared: Arc<Shared>) 
                 while handles.try_join_next().is_some() {}
             }
             Kind::Callback => {
+                let message = message(id);
                 let shared = Arc::clone(&shared);
                 producer.send(message).on_complete(move |result| {
                     shared.end(kind, id, &result);
                     drop(permit);
                 });
             }
-            Kind::OneWay => match producer.send(message).one_way().await {
+            Kind::OneWay => match producer.send(message(id)).one_way().await {
                 Ok(()) => shared.history.sent(id, Sent::Unknown),
                 Err(error) => shared.end(kind, id, &Err(error)),
             },
