@@ -37,7 +37,7 @@ pub(super) enum Kind {
     Callback,
     OneWay,
     Batch,
-    /// Awaited, and gathered into batches with others.
+    /// Detached, and gathered into batches with others.
     Gathered,
 }
 
@@ -195,10 +195,11 @@ impl Load {
         });
         let mut senders = JoinSet::new();
         for (number, kind) in (0..).zip(Kind::ALL) {
-            let producer = writer
-                .producer(target.group(&format!("{kind:?}")))
-                .start()
-                .await?;
+            let mut producer = writer.producer(target.group(&format!("{kind:?}")));
+            if kind == Kind::Gathered {
+                producer = producer.batching(Batching::default());
+            }
+            let producer = producer.start().await?;
             senders.spawn(send(kind, producer, number, Arc::clone(&shared)));
         }
         Ok(Self {
