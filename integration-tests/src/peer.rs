@@ -115,6 +115,9 @@ pub struct Order {
     /// 1 to 18, or none for at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delay_level: Option<u8>,
+    /// Properties of the protocol's own: delivery times and priorities.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub protocol: BTreeMap<String, String>,
 }
 
 /// What a peer's client says of a message that it sent.
@@ -192,11 +195,48 @@ impl PeerProducer {
         Ok(Self(Conversation::start(language, "send", &options).await?))
     }
 
+    /// The same for a producer that compresses large bodies in this way: `ZLIB`, `LZ4` or `ZSTD`. Java only.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_compressing(
+        language: Language,
+        name_server: &str,
+        group: &str,
+        compression: &str,
+    ) -> Result<Self, Failure> {
+        let options = [
+            "--name-server",
+            name_server,
+            "--group",
+            group,
+            "--compress-type",
+            compression,
+        ];
+        Ok(Self(Conversation::start(language, "send", &options).await?))
+    }
+
     /// Sends one message and waits for the receipt.
     ///
     /// # Errors
     /// With the client's own words when it fails to send.
     pub async fn send(&mut self, order: &Order) -> Result<Receipt, Failure> {
+        self.send_line(order).await
+    }
+
+    /// Sends messages together and waits for the receipt, whose ids are joined by commas.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn send_batch(&mut self, batch: &[Order]) -> Result<Receipt, Failure> {
+        #[derive(Serialize)]
+        struct Together<'a> {
+            batch: &'a [Order],
+        }
+        self.send_line(&Together { batch }).await
+    }
+
+    async fn send_line(&mut self, order: &(impl Serialize + Sync)) -> Result<Receipt, Failure> {
         #[derive(Deserialize)]
         #[serde(untagged)]
         enum Answer {

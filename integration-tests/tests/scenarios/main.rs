@@ -1,11 +1,14 @@
 //! What users rely on, written once, run on the embedded broker and on real ones. See `integration_tests::scenario`.
 
 mod administration;
+mod batching;
 mod binding;
 mod brokering;
+mod compressing;
 mod conformance;
 mod consuming;
 mod discovery;
+mod delaying;
 mod faults;
 mod garbage;
 mod grouping;

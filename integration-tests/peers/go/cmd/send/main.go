@@ -1,5 +1,5 @@
-// Send drives the official Go producer: one message per line of standard input, one receipt or error per line of
-// standard output.
+// Send drives the official Go producer: one message, or one batch, per line of standard input, one receipt or error per
+// line of standard output.
 package main
 
 import (
@@ -21,6 +21,10 @@ type order struct {
 	Properties map[string]string `json:"properties"`
 	Body       []byte            `json:"body_base64"`
 	DelayLevel int               `json:"delay_level"`
+	// Properties of the protocol's own, for which this client has no setters.
+	Protocol map[string]string `json:"protocol"`
+	// Sent together; all else is empty then.
+	Batch []order `json:"batch"`
 }
 
 type receipt struct {
@@ -60,7 +64,7 @@ func main() {
 	lines.Must(sender.Shutdown())
 }
 
-func send(sender rocketmq.Producer, o order) receipt {
+func message(o order) *primitive.Message {
 	message := primitive.NewMessage(o.Topic, o.Body)
 	message.WithProperties(o.Properties)
 	if o.Tag != "" {
@@ -73,7 +77,21 @@ func send(sender rocketmq.Producer, o order) receipt {
 	if o.DelayLevel != 0 {
 		message.WithDelayTimeLevel(o.DelayLevel)
 	}
-	result, err := sender.SendSync(context.Background(), message)
+	for name, value := range o.Protocol {
+		message.WithProperty(name, value)
+	}
+	return message
+}
+
+func send(sender rocketmq.Producer, o order) receipt {
+	messages := []*primitive.Message{}
+	for _, one := range o.Batch {
+		messages = append(messages, message(one))
+	}
+	if len(messages) == 0 {
+		messages = append(messages, message(o))
+	}
+	result, err := sender.SendSync(context.Background(), messages...)
 	if err != nil {
 		return receipt{Error: err.Error()}
 	}

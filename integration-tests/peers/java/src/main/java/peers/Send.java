@@ -1,24 +1,34 @@
 package peers;
 
+import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
 import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
 import java.util.Base64;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.common.message.Message;
+import org.apache.rocketmq.common.message.MessageAccessor;
 
-/** DefaultMQProducer: one message per line of standard input, one receipt or error per line of standard output. */
+/**
+ * DefaultMQProducer: one message, or one batch, per line of standard input, one receipt or error per line of standard
+ * output.
+ *
+ * `--compress-type` is ZLIB, LZ4 or ZSTD.
+ */
 public final class Send {
     private Send() {
     }
 
     public static void main(String[] args) throws Exception {
         Options options = new Options(args);
+        System.setProperty("rocketmq.message.compressType", options.optional("--compress-type", "ZLIB"));
         DefaultMQProducer producer = new DefaultMQProducer(options.required("--group"));
         producer.setNamesrvAddr(options.required("--name-server"));
         Namespaces.set(producer, options);
@@ -39,7 +49,9 @@ public final class Send {
     private static Map<String, Object> send(DefaultMQProducer producer, JsonObject line) {
         Map<String, Object> answer = new LinkedHashMap<>();
         try {
-            SendResult result = producer.send(message(line));
+            SendResult result = line.has("batch")
+                ? producer.send(messages(line.getAsJsonArray("batch")))
+                : producer.send(message(line));
             answer.put("msg_id", result.getMsgId());
             answer.put("offset_msg_id", result.getOffsetMsgId());
             answer.put("status", result.getSendStatus().name());
@@ -50,6 +62,14 @@ public final class Send {
             answer.put("error", e.toString());
         }
         return answer;
+    }
+
+    private static List<Message> messages(JsonArray lines) {
+        List<Message> messages = new ArrayList<>();
+        for (JsonElement line : lines) {
+            messages.add(message(line.getAsJsonObject()));
+        }
+        return messages;
     }
 
     private static Message message(JsonObject line) {
@@ -68,6 +88,12 @@ public final class Send {
         if (present(line, "properties")) {
             for (Map.Entry<String, JsonElement> property : line.getAsJsonObject("properties").entrySet()) {
                 message.putUserProperty(property.getKey(), property.getValue().getAsString());
+            }
+        }
+        if (present(line, "protocol")) {
+            // What the newer client's setters for timers and priorities do, in a form that both versions compile.
+            for (Map.Entry<String, JsonElement> property : line.getAsJsonObject("protocol").entrySet()) {
+                MessageAccessor.putProperty(message, property.getKey(), property.getValue().getAsString());
             }
         }
         return message;
