@@ -1,5 +1,6 @@
 //! Everything that happens later: pulls that wait for a message, delay levels, delivery times, half messages whose
-//! producers are asked, replies on their way to who waits for them, questions that only members can answer. All of it hangs on one timer.
+//! producers are asked, replies on their way to who waits for them, questions that only members can answer. All of it
+//! hangs on one timer.
 
 mod delay;
 mod half;
