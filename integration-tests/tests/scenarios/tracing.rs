@@ -1,16 +1,16 @@
 //! Message trace: what happened to a message, as Apache RocketMQ's own tools read it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, convert::Infallible, time::Duration};
 
 use integration_tests::{
     Failure,
     mqadmin::MqAdmin,
     scenario::{TestResult, eventually},
     scenarios,
-    target::Target,
+    target::{Kind, Target},
 };
 use rocketmq_client::{
-    Client, ConsumeFrom, Message, MessageView, Outcome, Retry, Trace,
+    Client, ConsumeFrom, Message, MessageView, Outcome, Retry, Trace, TransactionState,
     protocol::trace::{SubAfterTrace, TraceMessageType, TraceRecord},
 };
 use tokio::sync::mpsc::channel;
@@ -21,6 +21,7 @@ scenarios![
     the_operators_tool_reads_the_cluster,
     the_operators_tool_reads_what_happened_to_a_message,
     every_step_of_a_message_is_told_in_a_topic_of_ones_own,
+    ends_of_transactions_and_recalls_are_told,
 ];
 
 async fn the_operators_tool_reads_the_cluster(target: &Target) -> TestResult {
@@ -172,4 +173,66 @@ async fn every_step_of_a_message_is_told_in_a_topic_of_ones_own(target: &Target)
         Some(TraceRecord::Pub(sent)) => expect("kind", sent.message_type, TraceMessageType::DELAY),
         other => Err(format!("{other:?} is told of the delayed message").into()),
     }
+}
+
+async fn ends_of_transactions_and_recalls_are_told(target: &Target) -> TestResult {
+    let (topic, traces) = (target.topic("ends"), target.topic("traces"));
+    for topic in [&topic, &traces] {
+        target.create_topic(topic, 1).await?;
+    }
+    let client = traced(target, Trace::new().topic(&traces)).await?;
+    let group = target.group("payments");
+    let payments = client
+        .producer(&group)
+        .start_transactional(|_: MessageView| async { TransactionState::Unknown })
+        .await?;
+    let work = |_| async { Ok::<_, Infallible>(()) };
+    let paid = payments.send(Message::new(&topic, "paid"), work).await?.receipt;
+    let mut wanted = vec![paid.message_id.clone(), paid.message_id.clone()];
+    let mut recalled = None;
+    // 4.9 knows no delivery times.
+    if target.kind() != Kind::Rocketmq4 {
+        let producer = client.producer(&group).start().await?;
+        let late = Message::new(&topic, "late").delay(Duration::from_secs(3600));
+        let receipt = producer.send(late).await?;
+        let handle = receipt.recall_handle.ok_or("no handle")?;
+        producer.recall(&topic, &handle).await?;
+        wanted.extend([receipt.message_id.clone(), receipt.message_id.clone()]);
+        recalled = Some(receipt.message_id);
+    }
+    client.shutdown().await;
+
+    let reader = Client::connect(target.name_server()).await?;
+    let mut inbox = Inbox::open(&reader, &target.group("trace-reader"), &traces, "*").await?;
+    let (mut ends, mut recalls) = (Vec::new(), Vec::new());
+    while !wanted.is_empty() {
+        let message = inbox.next().await?;
+        for record in TraceRecord::decode_all(std::str::from_utf8(message.body())?)? {
+            let id = record.message_id();
+            if let Some(index) = wanted.iter().position(|wanted| wanted == id) {
+                wanted.swap_remove(index);
+            }
+            match record {
+                TraceRecord::Pub(sent) if sent.message_id == paid.message_id => {
+                    expect("kind", sent.message_type, TraceMessageType::HALF)?;
+                }
+                TraceRecord::Pub(sent) => expect("kind", sent.message_type, TraceMessageType::DELAY)?,
+                TraceRecord::EndTransaction(end) => {
+                    expect("topic", &*end.topic, &*topic)?;
+                    expect("group", &*end.group, &*group)?;
+                    ends.push((end.message_id, end.state, end.from_check));
+                }
+                TraceRecord::Recall(recall) => recalls.push((recall.message_id, recall.success)),
+                other => return Err(format!("{other:?} is not expected").into()),
+            }
+        }
+    }
+    reader.shutdown().await;
+    expect(
+        "ends",
+        ends,
+        [(paid.message_id, "COMMIT_MESSAGE".to_owned(), false)],
+    )?;
+    let told: Vec<_> = recalled.map(|id| (id, true)).into_iter().collect();
+    expect("recalls", recalls, told)
 }

@@ -6,7 +6,10 @@ use super::Core;
 use super::attempt::{Attempt, Job};
 use super::prepare::Needs;
 use super::receipt::{SendReceipt, SendStatus};
-use crate::protocol::trace::{DEFAULT_REGION, PubTrace, RecallTrace, TraceMessageType, TraceRecord};
+use super::transaction::{Place, TransactionState, Transactions};
+use crate::protocol::trace::{
+    DEFAULT_REGION, EndTransactionTrace, PubTrace, RecallTrace, TraceMessageType, TraceRecord,
+};
 use crate::protocol::{Fields, property};
 use crate::trace::{Tracer, cost_since, now_millis};
 
@@ -61,6 +64,43 @@ impl Core {
             topic: topic.to_owned(),
             message_id: message_id.to_owned(),
             success,
+        }));
+    }
+}
+
+impl Transactions {
+    /// Records that a broker was told the end of a transaction.
+    pub(super) fn trace_end(
+        &self,
+        tracer: &Tracer,
+        place: &Place,
+        id: &str,
+        state: TransactionState,
+        from_check: bool,
+    ) {
+        if !tracer.covers(&place.user_topic) {
+            return;
+        }
+        let address = self.address_of(place);
+        tracer.record(TraceRecord::EndTransaction(EndTransactionTrace {
+            timestamp: now_millis(),
+            region: region(None),
+            group: self.group.clone(),
+            topic: place.user_topic.clone(),
+            message_id: id.to_owned(),
+            // What it was sent with is in the record of the half message.
+            tags: None,
+            keys: None,
+            store_host: address.map_or_else(|_| String::new(), |address| address.to_string()),
+            message_type: TraceMessageType::COMMIT,
+            transaction_id: place.transaction_id.clone(),
+            state: match state {
+                TransactionState::Commit => "COMMIT_MESSAGE",
+                TransactionState::Rollback => "ROLLBACK_MESSAGE",
+                TransactionState::Unknown => "UNKNOW",
+            }
+            .to_owned(),
+            from_check,
         }));
     }
 }

@@ -31,7 +31,8 @@ pub use half::HalfMessage;
 
 use check::Checker;
 use half::Running;
-use local::{Local, Outcome, Place};
+pub(super) use local::Place;
+use local::{Local, Outcome};
 
 /// What became of a transaction. Java: `LocalTransactionState`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -300,8 +301,8 @@ struct Handle {
 }
 
 /// The transactions of one producer: a member of its group of its own, which brokers ask.
-struct Transactions {
-    group: String,
+pub(super) struct Transactions {
+    pub(super) group: String,
     /// The group as brokers know it.
     wire_group: String,
     cluster: Arc<Cluster>,

@@ -73,6 +73,7 @@ impl Running {
             queue_offset: receipt.queue_offset,
             log_offset: position.physical_offset,
             transaction_id: Some(self.id.clone()),
+            user_topic: topic.clone(),
         };
         Ok(HalfMessage {
             running: self,
@@ -264,9 +265,12 @@ impl Transactions {
             error = error.map(tracing::field::display),
             "told the end of a transaction"
         );
+        if let (Some(tracer), None) = (self.cluster.trace(), error) {
+            self.trace_end(tracer, place, id, state, from_check);
+        }
     }
 
-    fn address_of(&self, place: &Place) -> Result<Arc<str>> {
+    pub(in crate::producer) fn address_of(&self, place: &Place) -> Result<Arc<str>> {
         if let Some(address) = &place.address {
             return Ok(Arc::clone(address));
         }

@@ -15,14 +15,16 @@ const REMEMBERED: usize = 16 * 1024;
 
 /// Where a half message is, and who has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(in crate::producer) struct Place {
     /// The address of the broker that asked; absent: the one that has this name.
     pub(super) address: Option<Arc<str>>,
     pub(super) broker_name: Option<String>,
     pub(super) topic: Option<String>,
     pub(super) queue_offset: i64,
     pub(super) log_offset: i64,
-    pub(super) transaction_id: Option<String>,
+    pub(in crate::producer) transaction_id: Option<String>,
+    /// The topic of the message, as users know it.
+    pub(in crate::producer) user_topic: String,
 }
 
 impl Place {
@@ -34,6 +36,7 @@ impl Place {
             queue_offset: check.header.tran_state_table_offset,
             log_offset: check.header.commit_log_offset,
             transaction_id: check.header.transaction_id.clone(),
+            user_topic: check.half.topic().to_owned(),
         }
     }
 }
