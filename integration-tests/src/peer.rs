@@ -118,6 +118,9 @@ pub struct Order {
     /// Properties of the protocol's own: delivery times and priorities.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub protocol: BTreeMap<String, String>,
+    /// Chooses the queue by this key, as the peer's own hash selector does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ordering_key: Option<String>,
 }
 
 /// What a peer's client says of a message that it sent.

@@ -72,6 +72,16 @@ pub fn by_hash<T: JavaHash + ?Sized>(argument: &T) -> impl FnOnce(&[MessageQueue
     move |queues| place_of(hash, queues.len())
 }
 
+/// The queue that the official Go client's hash selector (`NewHashQueueSelector`) takes for a sharding key. Its hash is
+/// not Java's: a topic that producers of several languages send to in order needs one of both for all of them.
+pub fn by_go_hash(key: &str) -> impl FnOnce(&[MessageQueue]) -> usize + Send + use<> {
+    // FNV-1a of 32 bits.
+    let hash = key.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    move |queues| hash as usize % queues.len().max(1)
+}
+
 /// Any queue. Java: `SelectMessageQueueByRandom`.
 pub fn by_random() -> impl FnOnce(&[MessageQueue]) -> usize + Send {
     any
@@ -79,10 +89,8 @@ pub fn by_random() -> impl FnOnce(&[MessageQueue]) -> usize + Send {
 
 /// Any queue of the brokers in these machine rooms, whose names are `<room>@<broker>`; of all if there is none. Java:
 /// `SelectMessageQueueByMachineRoom`, which Java never finished.
-pub fn by_machine_room<R: Into<String>>(
-    rooms: impl IntoIterator<Item = R>,
-) -> impl FnOnce(&[MessageQueue]) -> usize + Send {
-    let rooms: Vec<String> = rooms.into_iter().map(Into::into).collect();
+pub fn by_machine_room(rooms: &[&str]) -> impl FnOnce(&[MessageQueue]) -> usize + Send + use<> {
+    let rooms: Vec<String> = rooms.iter().map(|room| (*room).to_owned()).collect();
     move |queues| {
         let near = |queue: &MessageQueue| {
             let room = queue.broker_name.split_once('@').map(|(room, _)| room);
@@ -135,6 +143,15 @@ mod tests {
     }
 
     #[test]
+    fn the_hash_of_go_is_fnv() {
+        let queues = vec![MessageQueue::new("t", "a", 0); 1 << 16];
+        // FNV-1a of "" and of "foobar", as its authors publish them: 811c9dc5 and bf9cf968.
+        assert_eq!(by_go_hash("")(&queues), 0x9dc5);
+        assert_eq!(by_go_hash("foobar")(&queues), 0xf968);
+        assert_eq!(by_go_hash("foobar")(&[]), 0);
+    }
+
+    #[test]
     fn a_machine_room_is_kept_to_if_it_has_a_queue() {
         let queues = [
             MessageQueue::new("t", "east@a", 0),
@@ -142,8 +159,8 @@ mod tests {
             MessageQueue::new("t", "west", 0),
         ];
         for _ in 0..50 {
-            assert_eq!(by_machine_room(["west", "south"])(&queues), 1);
-            assert!(by_machine_room(["north"])(&queues) < 3);
+            assert_eq!(by_machine_room(&["west", "south"])(&queues), 1);
+            assert!(by_machine_room(&["north"])(&queues) < 3);
             assert!(by_random()(&queues) < 3);
         }
     }

@@ -13,6 +13,7 @@ use super::queue_selector;
 use crate::cluster::TopicRoute;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::bodies::MessageQueue;
+use crate::protocol::names::{DLQ_PREFIX, RETRY_PREFIX};
 use crate::transport::{Standing, Standings};
 
 /// How often a broker that has to take a message is looked for in the route.
@@ -97,7 +98,12 @@ impl Job {
         if let Some(route) = self.core.cluster.known_publish_route(topic) {
             return Ok(route);
         }
-        let queues = self.core.options.default_topic_queue_nums;
+        // Of a topic of a group that its name servers do not know yet, a broker may have one queue already; it never
+        // makes more.
+        let queues = match topic.starts_with(RETRY_PREFIX) || topic.starts_with(DLQ_PREFIX) {
+            true => 1,
+            false => self.core.options.default_topic_queue_nums,
+        };
         let asked = self.core.cluster.publish_route(topic, queues);
         let asked = timeout_at(self.deadline, asked).await.unwrap_or_else(|_| {
             Err(Error::new(

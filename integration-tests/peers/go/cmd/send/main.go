@@ -25,6 +25,8 @@ type order struct {
 	Protocol map[string]string `json:"protocol"`
 	// Sent together; all else is empty then.
 	Batch []order `json:"batch"`
+	// Go hashes it in its own way, unlike Java.
+	OrderingKey string `json:"ordering_key"`
 }
 
 type receipt struct {
@@ -54,6 +56,7 @@ func main() {
 	sender, err := rocketmq.NewProducer(
 		producer.WithNameServer(primitive.NamesrvAddr{*nameServer}),
 		producer.WithGroupName(*group),
+		producer.WithQueueSelector(byKeyOrInTurn{producer.NewHashQueueSelector(), producer.NewRoundRobinQueueSelector()}),
 		producer.WithSendMsgTimeout(time.Duration(*timeout)*time.Millisecond),
 	)
 	lines.Must(err)
@@ -62,6 +65,18 @@ func main() {
 
 	lines.Read(func(o order) { lines.Print(send(sender, o)) })
 	lines.Must(sender.Shutdown())
+}
+
+// byKeyOrInTurn takes the queue that the key says, and the next one without a key, as producers do by default.
+type byKeyOrInTurn struct {
+	byKey, inTurn producer.QueueSelector
+}
+
+func (s byKeyOrInTurn) Select(message *primitive.Message, queues []*primitive.MessageQueue, lastBroker string) *primitive.MessageQueue {
+	if message.GetShardingKey() != "" {
+		return s.byKey.Select(message, queues, lastBroker)
+	}
+	return s.inTurn.Select(message, queues, lastBroker)
 }
 
 func message(o order) *primitive.Message {
@@ -76,6 +91,9 @@ func message(o order) *primitive.Message {
 	}
 	if o.DelayLevel != 0 {
 		message.WithDelayTimeLevel(o.DelayLevel)
+	}
+	if o.OrderingKey != "" {
+		message.WithShardingKey(o.OrderingKey)
 	}
 	for name, value := range o.Protocol {
 		message.WithProperty(name, value)

@@ -13,6 +13,7 @@ import java.util.List;
 import java.util.Map;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendResult;
+import org.apache.rocketmq.client.producer.selector.SelectMessageQueueByHash;
 import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageAccessor;
 
@@ -49,9 +50,15 @@ public final class Send {
     private static Map<String, Object> send(DefaultMQProducer producer, JsonObject line) {
         Map<String, Object> answer = new LinkedHashMap<>();
         try {
-            SendResult result = line.has("batch")
-                ? producer.send(messages(line.getAsJsonArray("batch")))
-                : producer.send(message(line));
+            SendResult result;
+            if (line.has("batch")) {
+                result = producer.send(messages(line.getAsJsonArray("batch")));
+            } else if (present(line, "ordering_key")) {
+                String key = line.get("ordering_key").getAsString();
+                result = producer.send(message(line), new SelectMessageQueueByHash(), key);
+            } else {
+                result = producer.send(message(line));
+            }
             answer.put("msg_id", result.getMsgId());
             answer.put("offset_msg_id", result.getOffsetMsgId());
             answer.put("status", result.getSendStatus().name());
