@@ -88,6 +88,11 @@ pub enum Fault {
         /// Request code.
         code: i32,
     },
+    /// Swallow requests of this code: those of the client, or those that the server makes of its client.
+    DropRequest {
+        /// Request code.
+        code: i32,
+    },
     /// Answer requests of this code with another response code. For [`Direction::ToClient`].
     Recode {
         /// Request code.

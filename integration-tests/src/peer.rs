@@ -3,6 +3,8 @@
 //! Their sources are in `integration-tests/peers`, built by `peers/install`. A peer ends when its standard input does,
 //! so none outlives the test process.
 
+mod exchange;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -18,6 +20,8 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
     time::timeout,
 };
+
+pub use exchange::{Check, HalfReceipt, Outcome, PeerReplier, PeerReply, PeerRequester, PeerTransactor};
 
 use crate::{Failure, base64, peers_directory, real::Scratch, scenario::skip};
 
@@ -67,6 +71,9 @@ impl Language {
         let directory = self.directory();
         let java_main = match program {
             "send" => "peers.Send",
+            "transact" => "peers.Transact",
+            "request" => "peers.Request",
+            "reply" => "peers.Reply",
             _ => "peers.Receive",
         };
         if self == Self::Go {

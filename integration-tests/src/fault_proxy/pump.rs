@@ -131,8 +131,16 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
             (Fault::Readdress { .. }, _) => true,
             _ => false,
         };
+        let requested = summary
+            .filter(|summary| !summary.response)
+            .map(|summary| summary.code);
+        let concerns = |fault: &Fault| match fault {
+            Fault::DropRequest { code } => requested == Some(*code),
+            fault => concerns(fault),
+        };
         let rules = self.rules_where(concerns);
-        let dropped = |rule: &&Arc<Rule>| matches!(rule.fault, Fault::DropAnswer { .. });
+        let dropped =
+            |rule: &&Arc<Rule>| matches!(rule.fault, Fault::DropAnswer { .. } | Fault::DropRequest { .. });
         if rules.iter().find(dropped).is_some_and(|rule| rule.strike()) {
             let mut swallowed = (&mut self.reader).take(body as u64);
             return Ok(tokio::io::copy(&mut swallowed, &mut tokio::io::sink()).await? == body as u64);

@@ -115,6 +115,9 @@ pub(super) fn broker(
         // 200 ms by default, which two busy cores exceed all the time: SYSTEM_BUSY for no fault of the client.
         ("waitTimeMillsInSendQueue", "5000".to_owned()),
         ("diskMaxUsedSpaceRatio", "95".to_owned()),
+        // 6 s and up to a minute by default, which tests would have to wait.
+        ("transactionTimeOut", "1000".to_owned()),
+        ("transactionCheckInterval", "1000".to_owned()),
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into();

@@ -59,6 +59,12 @@ impl EmbeddedCluster {
         for index in 0..settings.brokers {
             let broker = EmbeddedBroker::builder()
                 .auto_create_topics(settings.auto_create_topics)
+                .reject_transactions(
+                    settings
+                        .broker
+                        .get("rejectTransactionMessage")
+                        .is_some_and(|value| value == "true"),
+                )
                 .broker_name(format!("broker-{index}"))
                 .start()
                 .await?;

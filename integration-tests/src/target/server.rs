@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     ops::Deref,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use rocketmq_embedded_broker::{Builder, EmbeddedBroker};
@@ -30,7 +31,7 @@ pub struct ServerSettings {
     pub brokers: u16,
     /// Whether a send to an unknown topic creates it.
     pub auto_create_topics: bool,
-    /// Further settings of real brokers, in their own words. The embedded one has none of them.
+    /// Further settings of real brokers, in their own words. The embedded one knows `rejectTransactionMessage` alone.
     pub broker: BTreeMap<String, String>,
 }
 
@@ -209,6 +210,8 @@ fn embedded() -> Builder {
         .vip_channel(true)
         .trace_topic(true)
         .recall_messages(true)
+        .transaction_timeout(Duration::from_secs(1))
+        .transaction_check_interval(Duration::from_secs(1))
 }
 
 /// The real servers' calls block.

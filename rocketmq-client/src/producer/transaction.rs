@@ -113,11 +113,13 @@ impl<E: fmt::Display> fmt::Display for TransactionError<E> {
     }
 }
 
-impl<E: std::error::Error + 'static> std::error::Error for TransactionError<E> {
+/// The local part's own error need not be an [`Error`](std::error::Error), so that it may be a box of one; its text is
+/// part of this one's.
+impl<E: fmt::Debug + fmt::Display> std::error::Error for TransactionError<E> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Send(error) | Self::EndUnknown(error) => Some(error),
-            Self::Local(error) => Some(error),
+            Self::Local(_) => None,
         }
     }
 }

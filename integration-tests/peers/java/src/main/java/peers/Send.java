@@ -79,7 +79,7 @@ public final class Send {
         return messages;
     }
 
-    private static Message message(JsonObject line) {
+    static Message message(JsonObject line) {
         Message message = new Message();
         message.setTopic(line.get("topic").getAsString());
         message.setBody(Base64.getDecoder().decode(line.get("body_base64").getAsString()));
@@ -106,7 +106,7 @@ public final class Send {
         return message;
     }
 
-    private static boolean present(JsonObject line, String name) {
+    static boolean present(JsonObject line, String name) {
         return line.has(name) && !line.get(name).isJsonNull();
     }
 }
