@@ -10,9 +10,9 @@
 //!
 //! Senders are processes of their own (see [`integration_tests::load`]), run one after the other in every round, so
 //! that all see the same machine; the table has medians over the rounds with their spread. `SENDERS` chooses among
-//! `java,go,ours,limit`; `WARM_UP_MS` and `RUN_MS` say how long each warms up and measures. A sender that is not
-//! installed is a skip, which is printed and counted. The ratios are ours to the better peer's median; beside them
-//! stands what they are meant to reach.
+//! `java,go,ours,limit`: Java with the defaults of its JVM, ours on the runtime that `#[tokio::main]` gives.
+//! `WARM_UP_MS` and `RUN_MS` say how long each warms up and measures. A sender that is not installed is a skip, which is
+//! printed and counted. The ratios are ours to the better peer's median; beside them stands what they are meant to reach.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

@@ -1,6 +1,7 @@
 //! The load through `rocketmq-client`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use integration_tests::Failure;
@@ -8,7 +9,7 @@ use integration_tests::load::{AWAITING, BATCH, IN_FLIGHT, Mode, Outcome};
 use rocketmq_client::{Client, Message, Producer};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::{Load, Tally};
 
@@ -59,7 +60,19 @@ async fn part(source: Source, mode: Mode, tally: Arc<Tally>) -> Result<(), Failu
         Mode::OneWay => one_way(&source, &tally).await,
         Mode::Batch => batches(&source, &tally).await,
     }
-    source.producer.send(source.message()).await?;
+    fence(&source).await
+}
+
+/// What was sent before has left when this is answered; a broker that is busy with it may refuse at first.
+async fn fence(source: &Source) -> Result<(), Failure> {
+    let mut attempt = 1;
+    while let Err(error) = source.producer.send(source.message()).await {
+        if attempt == 20 {
+            return Err(error.into());
+        }
+        attempt += 1;
+        sleep(Duration::from_millis(100)).await;
+    }
     Ok(())
 }
 
