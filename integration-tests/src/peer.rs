@@ -133,7 +133,8 @@ pub struct Order {
 /// What a peer's client says of a message that it sent.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Receipt {
-    /// The unique id, made by the client.
+    /// The unique id, made by the client; empty for a batch of the Go client, which gives its messages none.
+    #[serde(default)]
     pub msg_id: String,
     /// The id made of the broker's address and the position in its log.
     pub offset_msg_id: String,

@@ -106,3 +106,6 @@ impl Drop for Own {
         self.gone.cancel();
     }
 }
+
+#[cfg(test)]
+mod tests;

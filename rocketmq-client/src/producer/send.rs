@@ -149,7 +149,9 @@ impl<'a> SendBuilder<'a> {
 
     /// Sends without waiting: the send goes on by itself, and the handle gives its result to whoever wants it.
     ///
-    /// Sends that one task detaches one after the other reach a queue in that order, unless one has to be retried.
+    /// Sends that one task detaches one after the other leave in that order, unless one has to be retried. A broker
+    /// serves a connection with several threads and may exchange neighbours; where the order counts, gather them with
+    /// [`batching`](super::ProducerBuilder::batching), or wait for each before the next.
     ///
     /// With as much in flight as may be, the handle gives [`ErrorKind::Overloaded`], unless room was
     /// [reserved](Self::reserve) before.
