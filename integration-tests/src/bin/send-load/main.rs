@@ -1,7 +1,7 @@
 //! Sends as fast as it can and prints what that took: our program of [`integration_tests::load`].
 //!
 //! `--client ours` (the default) sends with `rocketmq-client`, `--client limit` with the bare minimum of
-//! [`limit`](self::limit). `--runtime many` (the default) is tokio's runtime with a worker per core, what
+//! [`limit`]. `--runtime many` (the default) is tokio's runtime with a worker per core, what
 //! `#[tokio::main]` gives; `--runtime one` is its runtime of one thread.
 
 #![expect(
