@@ -95,7 +95,8 @@ impl Client {
 
     /// Makes any typed request of the protocol: for tools and tests.
     ///
-    /// `target` is an address (`host:port`) or the name of a broker, which stands for its master.
+    /// `target` is an address (`host:port`) or the name of a broker, which stands for its master. Topics and groups in
+    /// requests and answers are as brokers name them, with a [namespace](ClientBuilder::namespace) before them.
     ///
     /// # Errors
     /// Whatever the transport gives; a refusal of the peer with its code, see [`Error::response`].
