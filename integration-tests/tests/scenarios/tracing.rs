@@ -154,7 +154,7 @@ async fn every_step_of_a_message_is_told_in_a_topic_of_ones_own(target: &Target)
                 requests.push((before.request_id, before.retry_times));
             }
             TraceRecord::SubAfter(after) => {
-                outcomes.push((after.request_id, after.context_code, after.success))
+                outcomes.push((after.request_id, after.context_code, after.success));
             }
             other => return Err(format!("{other:?} is not expected").into()),
         }

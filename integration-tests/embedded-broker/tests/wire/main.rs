@@ -13,6 +13,7 @@ mod pulls;
 mod registration;
 mod replies;
 mod retries;
+mod second_server;
 mod sends;
 mod strangers;
 mod timers;
