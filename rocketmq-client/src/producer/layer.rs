@@ -50,7 +50,6 @@ impl Sending {
     }
 
     /// The messages: one, or those of a batch.
-    #[must_use]
     pub fn messages(&self) -> &[Message] {
         &self.messages
     }

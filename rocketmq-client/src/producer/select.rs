@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::Core;
 use super::attempt::{Attempt, Job};
 use super::queue_selector;
 use crate::cluster::TopicRoute;
@@ -57,7 +58,8 @@ impl Job {
     /// messages again, and for the broker of a key to come back.
     pub(super) async fn next_attempt(&mut self) -> Result<Attempt> {
         loop {
-            let route = self.route().await?;
+            let route = route(&self.core, &self.prepared.topic, self.deadline).await;
+            let route = route.map_err(|error| self.before_an_attempt(error))?;
             if let Target::Chosen(_) = &self.target {
                 self.fix_choice(&route)?;
             }
@@ -91,27 +93,6 @@ impl Job {
                 }
             }
         }
-    }
-
-    async fn route(&mut self) -> Result<Arc<TopicRoute>> {
-        let topic = &self.prepared.topic;
-        if let Some(route) = self.core.cluster.known_publish_route(topic) {
-            return Ok(route);
-        }
-        // Of a topic of a group that its name servers do not know yet, a broker may have one queue already; it never
-        // makes more.
-        let queues = match topic.starts_with(RETRY_PREFIX) || topic.starts_with(DLQ_PREFIX) {
-            true => 1,
-            false => self.core.options.default_topic_queue_nums,
-        };
-        let asked = self.core.cluster.publish_route(topic, queues);
-        let asked = timeout_at(self.deadline, asked).await.unwrap_or_else(|_| {
-            Err(Error::new(
-                ErrorKind::Timeout,
-                "no name server told the route before the deadline",
-            ))
-        });
-        asked.map_err(|error| self.before_an_attempt(error))
     }
 
     /// The error when the deadline came while there was nowhere to send to.
@@ -250,6 +231,26 @@ impl Job {
             self.prepared.topic
         ))
     }
+}
+
+/// The route of a topic, as known or as a name server tells before the deadline.
+async fn route(core: &Core, topic: &str, deadline: Instant) -> Result<Arc<TopicRoute>> {
+    if let Some(route) = core.cluster.known_publish_route(topic) {
+        return Ok(route);
+    }
+    // Of a topic of a group that its name servers do not know yet, a broker may have one queue already; it never makes
+    // more.
+    let queues = match topic.starts_with(RETRY_PREFIX) || topic.starts_with(DLQ_PREFIX) {
+        true => 1,
+        false => core.options.default_topic_queue_nums,
+    };
+    let asked = core.cluster.publish_route(topic, queues);
+    timeout_at(deadline, asked).await.unwrap_or_else(|_| {
+        Err(Error::new(
+            ErrorKind::Timeout,
+            "no name server told the route before the deadline",
+        ))
+    })
 }
 
 /// How good a queue is that is not simply the next, from good to bad.
