@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use metrics::{
@@ -13,6 +13,10 @@ use metrics::{
 use rocketmq_client::{Client, ConsumeFrom, ErrorKind, Message, NewTraces, TraceContext, telemetry};
 use rocketmq_embedded_broker::EmbeddedBroker;
 use tracing_subscriber::fmt::format::FmtSpan;
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Keeps what it is told: for each metric with its labels one number.
 #[derive(Clone, Default)]
@@ -31,17 +35,17 @@ impl Kept {
             .collect();
         labels.sort();
         let name = format!("{}{{{}}}", key.name(), labels.join(","));
-        Arc::clone(self.0.lock().unwrap().entry(name).or_default())
+        Arc::clone(held(&self.0).entry(name).or_default())
     }
 
     fn value(&self, name: &str, labels: &str) -> Option<u64> {
-        let kept = self.0.lock().unwrap();
+        let kept = held(&self.0);
         let cell = kept.get(&format!("{name}{{{labels}}}"))?;
         Some(cell.0.load(Ordering::SeqCst))
     }
 
     fn registered(&self) -> usize {
-        self.0.lock().unwrap().len()
+        held(&self.0).len()
     }
 }
 
@@ -100,7 +104,7 @@ struct Written(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Written {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+        held(&self.0).write(bytes)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -110,7 +114,7 @@ impl Write for Written {
 
 impl Written {
     fn lines(&self) -> Vec<String> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let text = String::from_utf8_lossy(&held(&self.0)).into_owned();
         // Other tests send to other topics.
         let ours = text.lines().filter(|line| line.contains("send spanned"));
         ours.map(str::to_owned).collect()
