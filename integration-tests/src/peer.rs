@@ -148,6 +148,11 @@ pub struct Receipt {
     pub broker: String,
 }
 
+/// A client has no id made of address and position for a message that it took out of a batch stored as one record.
+fn or_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
 /// What a peer's client handed to its listener.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Delivery {
@@ -165,6 +170,7 @@ pub struct Delivery {
     /// The unique id.
     pub msg_id: String,
     /// The id made of the broker's address and the position in its log.
+    #[serde(deserialize_with = "or_empty")]
     pub offset_msg_id: String,
     /// Queue it came from.
     pub queue_id: i32,

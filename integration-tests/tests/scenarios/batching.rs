@@ -31,7 +31,7 @@ scenarios![
 
 fn message(topic: &str, index: usize) -> Message {
     Message::new(topic, format!("body {index}"))
-        .tag(if index % 2 == 0 { "even" } else { "odd" })
+        .tag(if index.is_multiple_of(2) { "even" } else { "odd" })
         .key(format!("key-{index}"))
         .property("index", index.to_string())
         .flag(i32::try_from(index).unwrap_or_default())
