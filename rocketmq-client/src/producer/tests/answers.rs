@@ -1,9 +1,13 @@
 //! Every odd answer that a broker can give to a send, and what the application learns of each.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::super::testing::{Two, message, ok, stored};
 use super::super::{Producer, SendStatus};
@@ -12,6 +16,7 @@ use crate::cluster::testing::{client, route};
 use crate::message::Message;
 use crate::protocol::requests::SendMessageV2;
 use crate::protocol::{Fields, Frame, HeaderFormat, Request, ResponseCode};
+use crate::sync::lock;
 use crate::transport::fake::{Answer, fields};
 use crate::{Error, ErrorKind, Persisted, Result, SendReceipt};
 
@@ -220,7 +225,7 @@ async fn no_answer_completes_anothers_send_however_often_and_late_it_comes() {
     const SENDERS: u64 = 50;
     const EACH: u64 = 1_000;
     // Each answer comes twice at once, once more much later, and once with an opaque that nobody has.
-    let earlier = std::sync::Mutex::new(std::collections::VecDeque::new());
+    let earlier = Mutex::new(VecDeque::new());
     let script = move |frame: &Frame| {
         if frame.code != SendMessageV2::CODE.0 {
             return Answer::done();
@@ -228,7 +233,7 @@ async fn no_answer_completes_anothers_send_however_often_and_late_it_comes() {
         let response = own_queue(frame);
         let mut bytes = BytesMut::new();
         let mut put = |frame: &Frame| frame.encode(HeaderFormat::Binary, &mut bytes).unwrap();
-        let mut earlier = crate::sync::lock(&earlier);
+        let mut earlier = lock(&earlier);
         if earlier.len() > 100 {
             put(&earlier.pop_front().unwrap());
         }
@@ -250,7 +255,7 @@ async fn no_answer_completes_anothers_send_however_often_and_late_it_comes() {
         .start()
         .await
         .unwrap();
-    let mut senders = tokio::task::JoinSet::new();
+    let mut senders = JoinSet::new();
     for sender in 0..SENDERS {
         let producer = producer.clone();
         senders.spawn(async move {
@@ -272,10 +277,10 @@ async fn no_answer_completes_anothers_send_however_often_and_late_it_comes() {
 
 #[tokio::test]
 async fn busy_brokers_are_asked_a_bounded_number_of_times_and_serve_again_at_once() {
-    let busy = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let busy = Arc::new(AtomicBool::new(true));
     let script = || {
-        let busy = std::sync::Arc::clone(&busy);
-        move |frame: &Frame| match busy.load(std::sync::atomic::Ordering::SeqCst) {
+        let busy = Arc::clone(&busy);
+        move |frame: &Frame| match busy.load(Ordering::SeqCst) {
             true => Answer::code(ResponseCode::SYSTEM_BUSY),
             false => ok(frame),
         }
@@ -283,7 +288,7 @@ async fn busy_brokers_are_asked_a_bounded_number_of_times_and_serve_again_at_onc
     let two = Two::new(script(), script()).await;
     let client = client(&two.name_server.address()).await;
     let producer = client.producer("g").start().await.unwrap();
-    let started = tokio::time::Instant::now();
+    let started = Instant::now();
     for _ in 0..20 {
         let error = producer.send(message()).await.unwrap_err();
         assert_eq!((error.kind(), error.persisted(), error.attempts()), (Busy, No, 3));
@@ -292,11 +297,11 @@ async fn busy_brokers_are_asked_a_bounded_number_of_times_and_serve_again_at_onc
     // An upper bound of a rate: a slow machine only stays further below it.
     let allowed = 40.0 * started.elapsed().as_secs_f64() + 10.0;
     assert!(
-        (asked as f64) < allowed,
+        f64::from(u32::try_from(asked).unwrap()) < allowed,
         "{asked} requests in {:?}",
         started.elapsed()
     );
-    busy.store(false, std::sync::atomic::Ordering::SeqCst);
+    busy.store(false, Ordering::SeqCst);
     let receipt = producer.send(message()).await.unwrap();
     assert_eq!(receipt.attempts, 1, "nobody keeps a grudge");
 }
