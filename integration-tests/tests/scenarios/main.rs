@@ -1,5 +1,8 @@
 //! What users rely on, written once, run on the embedded broker and on real ones. See `integration_tests::scenario`.
 
+mod administering;
+mod administering_groups;
+mod administering_messages;
 mod administration;
 mod batching;
 mod binding;

@@ -243,7 +243,7 @@ impl Admin {
         ));
         all.merge(|messages: &mut Vec<MessageView>, found| {
             messages.extend(found.into_iter().filter(&wanted));
-            messages.sort_by_key(MessageView::store_timestamp);
+            messages.sort_by_key(by_time);
         })
     }
 
@@ -291,7 +291,7 @@ impl Admin {
         let all = all.await.context(format_args!("messages of topic {topic}"));
         all.merge(|messages: &mut Vec<MessageView>, found| {
             messages.extend(found);
-            messages.sort_by_key(MessageView::store_timestamp);
+            messages.sort_by_key(by_time);
         })
     }
 
@@ -420,6 +420,11 @@ impl Admin {
         };
         self.call(&place, &request).await.map(drop)
     }
+}
+
+/// In the order of storing: those of one broker and millisecond by their places.
+fn by_time(message: &MessageView) -> (i64, i64) {
+    (message.store_timestamp(), message.record().physical_offset)
 }
 
 /// Stored messages, back to back, of a broker.
