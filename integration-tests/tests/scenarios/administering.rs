@@ -363,7 +363,13 @@ async fn a_broker_without_write_permission_gets_no_messages(target: &Target) -> 
 
 async fn what_a_broker_is_too_old_for_is_said_with_its_version(target: &Target) -> TestResult {
     let (client, admin) = operator(target).await?;
-    let answer = admin.producers().await?.complete();
+    let topic = target.topic("young");
+    admin.create_topic(&TopicConfig::new(&topic, 1)).await?;
+    routed(&admin, &topic).await?;
+    let answer = admin
+        .group_may_read(&target.group("young"), &topic)
+        .await?
+        .complete();
     if !is_old(target) {
         answer?;
         client.shutdown().await;

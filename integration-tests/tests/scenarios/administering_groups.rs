@@ -89,11 +89,12 @@ async fn a_member_is_seen_with_its_subscriptions_and_asked_for_its_state(target:
         info.properties.get("PROP_CONSUME_TYPE").map(String::as_str),
         Some("CONSUME_PASSIVELY"),
     )?;
-    let status = admin.consumer_status(&group, &topic, None).await?.complete()?;
-    let offset = status
-        .get(client.client_id())
-        .and_then(|offsets| offsets.get(queue));
-    expect("the member's offset", offset.copied(), Some(3))?;
+    eventually("the member to have done with all three", async || {
+        let status = admin.consumer_status(&group, &topic, None).await?.complete()?;
+        let offsets = status.get(client.client_id());
+        Ok(offsets.and_then(|offsets| offsets.get(queue)) == Some(&3))
+    })
+    .await?;
     let stranger = admin
         .consumer_running_info(&group, "nobody", false)
         .await
@@ -172,11 +173,9 @@ async fn producers_are_seen_by_group(target: &Target) -> TestResult {
         }
     })
     .await?;
-    if !is_old(target) {
-        for (broker, groups) in admin.producers().await?.complete()? {
-            let found = groups.get(&group).and_then(|found| found.first());
-            expect(&broker, found.is_some_and(|one| is_this(&one.client_id)), true)?;
-        }
+    for (broker, groups) in admin.producers().await?.complete()? {
+        let found = groups.get(&group).and_then(|found| found.first());
+        expect(&broker, found.is_some_and(|one| is_this(&one.client_id)), true)?;
     }
     let nobody = admin
         .producer_connection(&target.group("nobody"), &topic)
@@ -193,10 +192,12 @@ async fn lag_follows_what_is_sent_and_committed(target: &Target) -> TestResult {
     let queue = &receipts[0].queue;
     let group = target.group("lagging");
     admin.create_group(&SubscriptionGroupConfig::new(&group)).await?;
+    // 4.9 says 0 of a young queue.
+    let before = if is_old(target) { Some(0) } else { None };
     expect(
         "committed before",
         admin.committed_offset(&group, queue).await?,
-        None,
+        before,
     )?;
     for (offset, lag) in [(0, 5), (4, 1), (2, 3), (5, 0)] {
         admin.set_offset(&group, queue, offset).await?;

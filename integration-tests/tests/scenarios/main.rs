@@ -3,6 +3,7 @@
 mod administering;
 mod administering_groups;
 mod administering_messages;
+mod administering_users;
 mod administration;
 mod batching;
 mod binding;

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::protocol::bodies::{Account, AclInfo, AclOfBroker, UserInfo};
 use crate::protocol::requests::{
     AccountsVersion, CreateAcl, CreateUser, DeleteAccount, DeleteAcl, DeleteUser, GetAccounts, GetAcl,
-    GetUser, ListAcls, ListUsers, UpdateAccount, UpdateAcl, UpdateGlobalWhiteAddresses, UpdateUser,
+    GetUser, ListAcls, ListUsers, Perhaps, UpdateAccount, UpdateAcl, UpdateGlobalWhiteAddresses, UpdateUser,
 };
 use crate::protocol::{Json, JsonBody, ResponseCode};
 
@@ -64,9 +64,10 @@ impl Admin {
             username: name.to_owned(),
         };
         let places = self.masters_and_slaves().await?;
-        let all = self.each(places, |place| async move {
-            absent(self.call(&place, request).await.map(|Json(user)| user))
-        });
+        let all = self.each(
+            places,
+            |place| async move { absent(self.call(&place, request).await) },
+        );
         Ok(all.await)
     }
 
@@ -133,9 +134,10 @@ impl Admin {
             subject: subject.to_owned(),
         };
         let places = self.masters_and_slaves().await?;
-        let all = self.each(places, |place| async move {
-            absent(self.call(&place, request).await.map(|Json(acl)| acl))
-        });
+        let all = self.each(
+            places,
+            |place| async move { absent(self.call(&place, request).await) },
+        );
         Ok(all.await)
     }
 
@@ -236,10 +238,10 @@ fn body<T: JsonBody>(value: &T) -> Result<bytes::Bytes> {
         .map_err(|error| Error::from_encode(T::NAME, error))
 }
 
-/// Nothing instead of the errors that say so.
-fn absent<T>(found: Result<T>) -> Result<Option<T>> {
+/// Nothing instead of the errors that say so; 5.5 has an answer for it, without a body.
+fn absent<T>(found: Result<Perhaps<T>>) -> Result<Option<T>> {
     match found {
-        Ok(found) => Ok(Some(found)),
+        Ok(Perhaps(found)) => Ok(found),
         Err(error)
             if is_code(
                 &error,

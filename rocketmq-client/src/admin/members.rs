@@ -85,8 +85,7 @@ impl Admin {
         })
     }
 
-    /// All producers that are connected to each master of the scope, by group. Brokers of 5.x. Java:
-    /// `getAllProducerInfo`.
+    /// All producers that are connected to each master of the scope, by group. Java: `getAllProducerInfo`.
     ///
     /// # Errors
     /// When the name servers know no such broker.

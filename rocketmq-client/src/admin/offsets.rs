@@ -224,6 +224,8 @@ impl Admin {
 
     /// The offset that a group has committed of a queue; none if it has committed nothing.
     ///
+    /// Brokers of 4.9 say 0 instead of none while all messages of the queue are still in memory.
+    ///
     /// # Errors
     /// [`ErrorKind::Config`] if no broker of that name is known.
     pub async fn committed_offset(&self, group: &str, queue: &MessageQueue) -> Result<Option<i64>> {

@@ -66,7 +66,7 @@ impl Cluster {
         receiver
     }
 
-    async fn fetch(&self, topic: &str) -> Result<Arc<TopicRoute>> {
+    async fn fetch(self: &Arc<Self>, topic: &str) -> Result<Arc<TopicRoute>> {
         let data = match self.ask_name_server(topic).await {
             Ok(data) => data,
             Err(error) if is_missing(&error) => {
@@ -79,7 +79,7 @@ impl Cluster {
             }
             Err(error) => return Err(error.context(format_args!("route of topic {topic}"))),
         };
-        let (route, changed) = self.routes.install(topic, self.new_route(topic, data, false));
+        let (route, changed) = self.install(topic, self.new_route(topic, data, false));
         if changed {
             info!(
                 topic,
@@ -90,6 +90,28 @@ impl Cluster {
             self.members.route_changed(topic);
         }
         Ok(route)
+    }
+
+    /// Takes over a route. A broker that comes with it may have been connected before it was known to be one, by a tool
+    /// for instance: it hears now who is here.
+    fn install(self: &Arc<Self>, topic: &str, route: TopicRoute) -> (Arc<TopicRoute>, bool) {
+        let masters = route
+            .data
+            .broker_datas
+            .iter()
+            .flat_map(|broker| broker.broker_addrs.values());
+        let new: Vec<_> = masters
+            .filter(|address| !self.routes.is_broker(address))
+            .cloned()
+            .collect();
+        let installed = self.routes.install(topic, route);
+        for address in new
+            .iter()
+            .filter(|address| self.remoting.pool().ready(address).is_some())
+        {
+            self.broker_connected(address);
+        }
+        installed
     }
 
     fn new_route(&self, topic: &str, data: TopicRouteData, derived: bool) -> TopicRoute {
@@ -167,7 +189,7 @@ impl Cluster {
             queues = route.publish.len(),
             "the first send will create the topic"
         );
-        Ok(self.routes.install(topic, route).0)
+        Ok(self.install(topic, route).0)
     }
 
     /// Asks for all routes again and again.

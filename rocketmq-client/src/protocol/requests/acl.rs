@@ -3,9 +3,11 @@
 //! Protocol source: `CreateAccessConfigRequestHeader` and its like, `CreateUserRequestHeader`, `CreateAclRequestHeader`
 //! and theirs.
 
+use bytes::Bytes;
+
 use crate::protocol::bodies::{AclInfo, AclOfBroker, Secret, UserInfo};
-use crate::protocol::request::{requests, responses};
-use crate::protocol::{Done, Json};
+use crate::protocol::request::{Response, ResponseError, expect_success, requests, responses};
+use crate::protocol::{CodecError, Done, Frame, Json, JsonBody, ResponseCode};
 
 requests! {
     /// Creates or changes an account. 4.9; 5.0 to 5.3.2.
@@ -66,8 +68,8 @@ requests! {
         pub username: String,
     }
 
-    /// One user. `USER_NOT_EXIST` (3001) when there is none. 5.3.
-    pub struct GetUser = AUTH_GET_USER => Json<UserInfo> {
+    /// One user. 5.3.
+    pub struct GetUser = AUTH_GET_USER => Perhaps<UserInfo> {
         /// The user.
         pub username: String,
     }
@@ -101,7 +103,7 @@ requests! {
     }
 
     /// The policies of one subject. 5.3.
-    pub struct GetAcl = AUTH_GET_ACL => Json<AclInfo> {
+    pub struct GetAcl = AUTH_GET_ACL => Perhaps<AclInfo> {
         /// `User:name`.
         pub subject: String,
     }
@@ -128,5 +130,27 @@ responses! {
         pub broker_addr: String,
         /// Its cluster.
         pub cluster_name: String,
+    }
+}
+
+/// One value, or an answer without a body where there is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Perhaps<T>(pub Option<T>);
+
+impl<T: JsonBody> Response for Perhaps<T> {
+    fn from_frame(frame: Frame) -> Result<Self, ResponseError> {
+        expect_success(&frame)?;
+        match frame.body.is_empty() {
+            true => Ok(Self(None)),
+            false => Ok(Self(Some(T::from_body(&frame.body)?))),
+        }
+    }
+
+    fn into_frame(self, opaque: i32) -> Result<Frame, CodecError> {
+        let body = self.0.map_or(Ok(Bytes::new()), |value| value.to_body())?;
+        Ok(Frame {
+            body,
+            ..Frame::response(ResponseCode::SUCCESS, opaque)
+        })
     }
 }

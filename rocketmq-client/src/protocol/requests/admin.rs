@@ -135,7 +135,7 @@ requests! {
         pub topic: String,
     }
 
-    /// All producers that are connected. 5.x.
+    /// All producers that are connected.
     pub struct AllProducers = GET_ALL_PRODUCER_INFO => Json<ProducerTable> {}
 
     /// Sets whether a group may read a topic, and says whether it may. 5.x.
