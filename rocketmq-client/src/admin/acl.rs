@@ -80,7 +80,7 @@ impl Admin {
             filter: filter.map(str::to_owned),
         };
         let all = self.ask(self.masters_and_slaves().await?, &request).await;
-        Ok(all.map(|Json(users)| users))
+        Ok(all.map(|Perhaps(users)| users.unwrap_or_default()))
     }
 
     /// Creates the policies of a subject. Java: `createAcl`.
@@ -155,7 +155,7 @@ impl Admin {
             resource_filter: resource.map(str::to_owned),
         };
         let all = self.ask(self.masters_and_slaves().await?, &request).await;
-        Ok(all.map(|Json(acls)| acls))
+        Ok(all.map(|Perhaps(acls)| acls.unwrap_or_default()))
     }
 }
 

@@ -15,11 +15,13 @@ const AT_A_TIME: usize = 16;
 /// Runs a job for each place and collects the outcomes by its name.
 pub(super) async fn for_each<P, T, F>(
     places: Vec<P>,
-    name: impl Fn(&P) -> String,
-    job: impl Fn(P) -> F,
+    name: impl Fn(&P) -> String + Send + Sync,
+    job: impl Fn(P) -> F + Send + Sync,
 ) -> PerBroker<T>
 where
-    F: Future<Output = Result<T>>,
+    P: Send,
+    T: Send,
+    F: Future<Output = Result<T>> + Send,
 {
     let names: Vec<_> = places.iter().map(name).collect();
     let room = &Semaphore::new(AT_A_TIME);

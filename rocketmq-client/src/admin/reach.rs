@@ -214,9 +214,14 @@ impl Admin {
     }
 
     /// Runs a job for each of these brokers.
-    pub(super) async fn each<T, F>(&self, places: Vec<Place>, job: impl Fn(Place) -> F) -> PerBroker<T>
+    pub(super) async fn each<T, F>(
+        &self,
+        places: Vec<Place>,
+        job: impl Fn(Place) -> F + Send + Sync,
+    ) -> PerBroker<T>
     where
-        F: Future<Output = Result<T>>,
+        T: Send,
+        F: Future<Output = Result<T>> + Send,
     {
         for_each(places, |place| place.name.clone(), job).await
     }

@@ -75,7 +75,7 @@ requests! {
     }
 
     /// Users. 5.3.
-    pub struct ListUsers = AUTH_LIST_USER => Json<Vec<UserInfo>> {
+    pub struct ListUsers = AUTH_LIST_USER => Perhaps<Vec<UserInfo>> {
         /// A part of the name; absent means all.
         pub filter: Option<String>,
     }
@@ -109,7 +109,7 @@ requests! {
     }
 
     /// Policies. 5.3.
-    pub struct ListAcls = AUTH_LIST_ACL => Json<Vec<AclInfo>> {
+    pub struct ListAcls = AUTH_LIST_ACL => Perhaps<Vec<AclInfo>> {
         /// A part of the subject; absent means all.
         pub subject_filter: Option<String>,
         /// A part of the resource; absent means all.
