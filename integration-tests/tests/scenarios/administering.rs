@@ -55,9 +55,12 @@ pub(crate) async fn routed(admin: &Admin, topic: &str) -> TestResult {
 async fn a_topic_is_created_changed_listed_and_deleted(target: &Target) -> TestResult {
     let (client, admin) = operator(target).await?;
     let topic = target.topic("operated");
-    let gone = admin.topic_route(&topic).await.unwrap_err();
+    let gone = admin.topic_route(&topic).await.expect_err("a refusal");
     expect("kind", gone.kind(), ErrorKind::TopicNotFound)?;
-    let wrong = admin.create_topic(&TopicConfig::new("a b", 1)).await.unwrap_err();
+    let wrong = admin
+        .create_topic(&TopicConfig::new("a b", 1))
+        .await
+        .expect_err("a refusal");
     expect("kind of an illegal name", wrong.kind(), ErrorKind::Config)?;
 
     for queues in [2, 6] {
@@ -99,7 +102,7 @@ async fn a_topic_is_created_changed_listed_and_deleted(target: &Target) -> TestR
         .in_cluster("no-such-cluster")
         .topic_configs()
         .await
-        .unwrap_err();
+        .expect_err("a refusal");
     expect("kind of a strange cluster", stranger.kind(), ErrorKind::Config)?;
 
     admin.delete_topic(&topic).await?;
@@ -147,7 +150,7 @@ async fn attributes_are_changed_one_by_one(target: &Target) -> TestResult {
     expect("attributes", &attributes().await?, &wanted)?;
     for (name, value) in [("colour", "red"), ("message.type", "WRONG")] {
         let config = TopicConfig::new(&topic, 1).attribute(name, value);
-        let error = admin.create_topic(&config).await.unwrap_err();
+        let error = admin.create_topic(&config).await.expect_err("a refusal");
         expect(name, error.kind(), ErrorKind::Rejected)?;
     }
     expect("attributes", &attributes().await?, &wanted)?;
@@ -375,7 +378,7 @@ async fn what_a_broker_is_too_old_for_is_said_with_its_version(target: &Target) 
         client.shutdown().await;
         return Ok(());
     }
-    let error = answer.unwrap_err();
+    let error = answer.expect_err("a refusal");
     expect("kind", error.kind(), ErrorKind::Unsupported)?;
     let text = error.to_string();
     expect(
@@ -414,7 +417,7 @@ async fn a_broker_that_is_gone_neither_hides_the_others_nor_is_hidden(target: &T
     let error = admin
         .create_topic(&TopicConfig::new(&topic, 2))
         .await
-        .unwrap_err();
+        .expect_err("a refusal");
     expect("kind", error.kind(), ErrorKind::Timeout)?;
     let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<PartialFailure>());
     let partial = source.ok_or("no list of who failed")?;

@@ -52,7 +52,7 @@ async fn a_member_is_seen_with_its_subscriptions_and_asked_for_its_state(target:
     let (topic, receipts) = filled(target, &client, &admin, 3).await?;
     let queue = &receipts[0].queue;
     let group = target.group("seen");
-    let offline = admin.consumer_connection(&group).await.unwrap_err();
+    let offline = admin.consumer_connection(&group).await.expect_err("a refusal");
     expect("kind before", offline.kind(), ErrorKind::Rejected)?;
     let mut inbox = Inbox::open(&client, &group, &topic, "*").await?;
     inbox.bodies(3).await?;
@@ -98,7 +98,7 @@ async fn a_member_is_seen_with_its_subscriptions_and_asked_for_its_state(target:
     let stranger = admin
         .consumer_running_info(&group, "nobody", false)
         .await
-        .unwrap_err();
+        .expect_err("a refusal");
     expect("kind of a stranger", stranger.kind(), ErrorKind::Rejected)?;
 
     if !is_old(target) {
@@ -134,7 +134,7 @@ async fn a_message_is_consumed_directly_whatever_the_offsets_are(target: &Target
     let nobody = admin
         .consume_message_directly(&group, "nobody", &message)
         .await
-        .unwrap_err();
+        .expect_err("a refusal");
     expect("kind", nobody.kind(), ErrorKind::Rejected)?;
 
     eventually("the group to have consumed it", async || {
@@ -180,7 +180,7 @@ async fn producers_are_seen_by_group(target: &Target) -> TestResult {
     let nobody = admin
         .producer_connection(&target.group("nobody"), &topic)
         .await
-        .unwrap_err();
+        .expect_err("a refusal");
     expect("kind", nobody.kind(), ErrorKind::Rejected)?;
     client.shutdown().await;
     Ok(())
@@ -289,14 +289,17 @@ async fn a_group_without_members_is_reset_to_any_place(target: &Target) -> TestR
         (Some(0), Some(0)),
     )?;
     if !is_old(target) {
-        let outside = admin.reset_queue_offset(&group, queue, 99).await.unwrap_err();
+        let outside = admin
+            .reset_queue_offset(&group, queue, 99)
+            .await
+            .expect_err("a refusal");
         expect("kind outside", outside.kind(), ErrorKind::Rejected)?;
         let stranger = admin
             .reset_offsets(&target.group("stranger"), &topic, ResetTo::First)
             .await;
         expect(
             "kind of a stranger",
-            stranger.unwrap_err().kind(),
+            stranger.expect_err("a refusal").kind(),
             ErrorKind::Rejected,
         )?;
     }
@@ -348,7 +351,10 @@ async fn a_group_that_may_not_read_a_topic_gets_nothing_of_it(target: &Target) -
     let group = target.group("forbidden");
     admin.create_group(&SubscriptionGroupConfig::new(&group)).await?;
     if is_old(target) {
-        let error = admin.set_group_may_read(&group, &topic, false).await.unwrap_err();
+        let error = admin
+            .set_group_may_read(&group, &topic, false)
+            .await
+            .expect_err("a refusal");
         expect("kind", error.kind(), ErrorKind::Unsupported)?;
         client.shutdown().await;
         return Ok(());

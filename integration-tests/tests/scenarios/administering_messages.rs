@@ -51,7 +51,7 @@ async fn a_message_is_found_by_either_of_its_ids(target: &Target) -> TestResult 
         .complete()?;
     expect("copies", copies.len(), 1)?;
     for absent in ["0123456789ABCDEF0123456789ABCDEF", "no-id"] {
-        let error = admin.view_message(&topic, absent).await.unwrap_err();
+        let error = admin.view_message(&topic, absent).await.expect_err("a refusal");
         expect(absent, error.kind(), ErrorKind::Rejected)?;
     }
     client.shutdown().await;

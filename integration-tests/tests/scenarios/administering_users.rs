@@ -51,7 +51,7 @@ async fn administrator(target: &Target) -> Result<(std::sync::Arc<SecureServer>,
 async fn users_and_policies_are_created_changed_and_deleted(target: &Target) -> TestResult {
     let (_server, client, admin) = administrator(target).await?;
     if is_old(target) {
-        let error = admin.users(None).await?.complete().unwrap_err();
+        let error = admin.users(None).await?.complete().expect_err("a refusal");
         expect("kind", error.kind(), ErrorKind::Unsupported)?;
         expect(&error.to_string(), error.to_string().contains("V4_9_7"), true)?;
         client.shutdown().await;
@@ -131,7 +131,7 @@ async fn accounts_are_created_changed_and_deleted(target: &Target) -> TestResult
         ..Account::default()
     };
     if !is_old(target) {
-        let error = admin.set_account(&account).await.unwrap_err();
+        let error = admin.set_account(&account).await.expect_err("a refusal");
         expect("kind", error.kind(), ErrorKind::Unsupported)?;
         client.shutdown().await;
         return Ok(());
@@ -143,7 +143,10 @@ async fn accounts_are_created_changed_and_deleted(target: &Target) -> TestResult
     })
     .await?;
     admin.delete_account("operated-account").await?;
-    let error = admin.delete_account("no-such-account").await.unwrap_err();
+    let error = admin
+        .delete_account("no-such-account")
+        .await
+        .expect_err("a refusal");
     expect("kind", error.kind(), ErrorKind::Rejected)?;
     client.shutdown().await;
     Ok(())

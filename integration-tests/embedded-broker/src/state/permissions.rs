@@ -15,7 +15,10 @@ use crate::lock::lock;
 /// Each stands for the topic as it was: a change of a topic makes a new one, whose own permission counts again, as
 /// with a broker that registers the topic anew.
 #[derive(Debug, Default)]
-pub(crate) struct RoutePermissions(Mutex<HashMap<Arc<str>, (Arc<Topic>, i32)>>);
+pub(crate) struct RoutePermissions(Mutex<HashMap<Arc<str>, AsItWas>>);
+
+/// A topic as it was, and its permission in routes.
+type AsItWas = (Arc<Topic>, i32);
 
 impl RoutePermissions {
     /// Takes the write permission of all these topics. Gives their number.
