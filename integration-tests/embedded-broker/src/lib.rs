@@ -14,15 +14,15 @@
 //! ```
 //!
 //! # What it serves
-//! Routes and cluster information, registration of other brokers, topic creation by sending, sends (single, batch, one-way), pulls with long polling
-//! and filters by tag, consumer offsets, heartbeats and changes in groups, queue locks, messages given back with delay
-//! levels, retry and dead-letter topics, transactions with checks, requests and their replies, and the administration requests that `mqadmin` needs to create and delete
+//! Routes and cluster information, registration of other brokers, topic creation by sending, sends (single, batch,
+//! one-way), pulls with long polling and filters by tag, consumer offsets, heartbeats and changes in groups, queue
+//! locks, messages given back with delay levels, delivery times, retry and dead-letter topics, transactions with
+//! checks, requests and their replies, and the administration requests that `mqadmin` needs to create and delete
 //! topics and groups, to show their state and to find messages by key and by id. It answers as RocketMQ 5.x does.
 //!
 //! # What it does not
-//! Timer messages (refused as by a broker whose timer wheel is off),
-//! SQL filters (refused as by a broker with property filters off), POP, replication. Nothing
-//! is written to disk. Any other request is answered with `REQUEST_CODE_NOT_SUPPORTED`, as by a real broker.
+//! SQL filters (refused as by a broker with property filters off), POP, replication. Nothing is written to disk. Any
+//! other request is answered with `REQUEST_CODE_NOT_SUPPORTED`, as by a real broker.
 //!
 //! # Bounds
 //! Messages take [`memory_limit`](Builder::memory_limit) bytes at the most. There may be 4096 connections, 65536

@@ -17,7 +17,7 @@ use integration_tests::{
     peer::{Language, Order, Outcome, PeerConsumer, PeerTransactor, Subscription},
     scenario::{TestResult, eventually},
     scenarios,
-    target::{ServerSettings, Target},
+    target::{Kind, ServerSettings, Target},
 };
 use rocketmq_client::{
     Client, ErrorKind, Message, MessageView, Producer, SendReceipt, TransactionError, TransactionState,
@@ -183,6 +183,10 @@ async fn a_half_message_and_its_commit_look_the_same_everywhere(target: &Target)
         fact("CLUSTER", "DefaultCluster"),
         fact("UNIQ_KEY", &receipt.message_id),
     ];
+    let destination = ["REAL_TOPIC", "REAL_QID"];
+    // Brokers of 5.x take out of a committed message what its half message said of its destination.
+    let is_kept =
+        |name: &str, bits| bits == 0 || target.kind() == Kind::Rocketmq4 || !destination.contains(&name);
     let wanted = |topic: &str, bits: i32| {
         let own = [
             fact("topic", topic),
@@ -190,7 +194,8 @@ async fn a_half_message_and_its_commit_look_the_same_everywhere(target: &Target)
             fact("transaction bits", &bits.to_string()),
             fact("body", "x"),
         ];
-        of_both.iter().cloned().chain(own).collect::<Vec<_>>()
+        let common = of_both.iter().filter(|(name, _)| is_kept(name, bits));
+        common.cloned().chain(own).collect::<Vec<_>>()
     };
     expect(
         "the half message",
@@ -552,8 +557,14 @@ async fn exchange(target: &Target, language: Language) -> TestResult {
     drop(doubt);
     drop(inbox);
     client.shutdown().await;
-    let check = peer.check().await?;
-    expect("checked", (&check.msg_id, &check.topic), (&id, &topic))?;
+    // A broker may ask again about what it was told a moment ago: it writes that down every three seconds.
+    loop {
+        let check = peer.check().await?;
+        expect("the real topic", &check.topic, &topic)?;
+        if check.msg_id == id {
+            break;
+        }
+    }
     let readers = target.group(&format!("them-{language:?}"));
     let mut consumer = PeerConsumer::start(
         language,
@@ -561,21 +572,23 @@ async fn exchange(target: &Target, language: Language) -> TestResult {
         &Subscription::all(&readers, &topic),
     )
     .await?;
-    let mut bodies = Vec::new();
+    let mut bodies = BTreeSet::new();
     while bodies.len() < 5 {
-        bodies.push(String::from_utf8_lossy(&consumer.next().await?.body).into_owned());
+        bodies.insert(String::from_utf8_lossy(&consumer.next().await?.body).into_owned());
     }
-    bodies.sort();
     expect(
         "read by them",
         bodies,
-        [
-            "our commit",
-            "our doubt",
-            "their commit",
-            "their doubt",
-            "their second commit",
-        ],
+        BTreeSet::from(
+            [
+                "our commit",
+                "our doubt",
+                "their commit",
+                "their doubt",
+                "their second commit",
+            ]
+            .map(str::to_owned),
+        ),
     )?;
     consumer.shutdown().await?;
     peer.shutdown().await

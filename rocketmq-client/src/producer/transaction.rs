@@ -1,8 +1,8 @@
 //! Transactions: a message that becomes visible when, and only if, a piece of local work succeeds.
 //!
 //! The message is first stored as a *half message* that no consumer sees. Then the local part runs, and its outcome
-//! commits or rolls back the message. Whatever is lost on the way (this process, its connection, the broker), the broker
-//! asks the producers of the group until one of them knows: that is what the [`TransactionListener`] is for.
+//! commits or rolls back the message. Whatever is lost on the way (this process, its connection, the broker), the
+//! broker asks the producers of the group until one of them knows: that is what the [`TransactionListener`] is for.
 //! Protocol source: `DefaultMQProducerImpl#sendMessageInTransaction`, `TransactionMQProducer`.
 
 mod check;
@@ -230,8 +230,8 @@ impl ProducerBuilder {
 }
 
 impl Core {
-    /// Lets the brokers that may hold half messages of this group know of it. What cannot be reached now hears of it with
-    /// the heartbeats.
+    /// Lets the brokers that may hold half messages of this group know of it. What cannot be reached now hears of it
+    /// with the heartbeats.
     async fn make_known(&self, topics: &[String]) {
         let queues = self.options.default_topic_queue_nums;
         let topics = topics.iter().map(String::as_str).chain([AUTO_CREATE_TOPIC]);
@@ -286,9 +286,9 @@ impl Core {
 /// ```
 ///
 /// # How often consumers get a message
-/// At least once. Brokers store a half message anew for each question, and committing both copies duplicates the message;
-/// so this producer ends a transaction at its newest place, and drops the copies of one that it has ended. What is left is
-/// a producer that dies between its commit and the next question.
+/// At least once. Brokers store a half message anew for each question, and committing both copies duplicates the
+/// message; so this producer ends a transaction at its newest place, and drops the copies of one that it has ended.
+/// What is left is a producer that dies between its commit and the next question.
 ///
 /// # When the local part takes long
 /// A question that comes meanwhile is answered with [`TransactionState::Unknown`], without the listener; the outcome
@@ -334,8 +334,8 @@ pub struct TransactionStats {
 }
 
 impl TransactionalProducer {
-    /// Sends a half message, runs the local part, and commits the message if it gives `Ok`, or rolls it back if it gives
-    /// `Err`. The local part is given the receipt of the half message, whose id is that of the transaction.
+    /// Sends a half message, runs the local part, and commits the message if it gives `Ok`, or rolls it back if it
+    /// gives `Err`. The local part is given the receipt of the half message, whose id is that of the transaction.
     ///
     /// For an outcome that is neither, see [`begin`](Self::begin).
     ///
@@ -373,8 +373,8 @@ impl TransactionalProducer {
     ///
     /// # Errors
     /// As a send. A half message that is stored, but not flushed or replicated in time, is rolled back and gives an
-    /// error with the broker's code. [`ErrorKind::Config`](crate::ErrorKind::Config) for a message with a delay, a delivery time, or that answers
-    /// another one: brokers lose such half messages.
+    /// error with the broker's code. [`ErrorKind::Config`](crate::ErrorKind::Config) for a message with a delay, a
+    /// delivery time, or that answers another one: brokers lose such half messages.
     ///
     /// # Cancellation
     /// Dropped, the half message may be stored; asked about it this producer rolls it back.

@@ -4,7 +4,9 @@
 
 use rocketmq_client::protocol::names::HALF_TOPIC;
 use rocketmq_client::protocol::requests::EndTransaction;
-use rocketmq_client::protocol::{Done, Frame, Record, Request, Response, ResponseCode, SysFlag, property};
+use rocketmq_client::protocol::{
+    Done, Frame, Properties, PropertiesBuf, Record, Request, Response, ResponseCode, SysFlag, property,
+};
 
 use super::send::too_many_topics;
 use crate::server::{Context, Refusal, Reply, unreadable};
@@ -44,8 +46,13 @@ fn commit(context: Context<'_>, request: &EndTransaction) -> Result<Done, Refusa
             broker.clock.now(),
         )
         .map_err(|_| too_many_topics())?;
+    // As brokers of 5.x do; older ones keep what it says of its destination.
+    let mut properties = PropertiesBuf::from(&half.properties);
+    properties.remove(property::REAL_TOPIC);
+    properties.remove(property::REAL_QUEUE_ID);
     let record = Record {
         topic: topic.text.clone(),
+        properties: Properties::from(properties),
         queue_id,
         sys_flag: half
             .sys_flag

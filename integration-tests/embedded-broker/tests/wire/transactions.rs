@@ -141,7 +141,12 @@ async fn a_half_message_is_seen_only_when_it_is_committed() {
         waiting_half.physical_offset
     );
     assert_eq!(committed.born_timestamp, waiting_half.born_timestamp);
-    assert_eq!(committed.properties, waiting_half.properties);
+    let destination = ["REAL_TOPIC", "REAL_QID"];
+    let kept = waiting_half
+        .properties
+        .iter()
+        .filter(|(name, _)| !destination.contains(name));
+    assert!(committed.properties.iter().eq(kept), "{:?}", committed.properties);
     assert_eq!(committed.body, "paid");
 }
 

@@ -123,8 +123,8 @@ impl HalfMessage {
         &self.topic
     }
 
-    /// Makes the message visible. It is told as a request that the broker answers; only what certainly did not get there
-    /// is told again, because committing twice duplicates the message.
+    /// Makes the message visible. It is told as a request that the broker answers; only what certainly did not get
+    /// there is told again, because committing twice duplicates the message.
     ///
     /// # Errors
     /// When it is not known whether the broker has heard of it. If it has not, it asks, and is told then.
@@ -141,7 +141,8 @@ impl HalfMessage {
         Ok(self.receipt)
     }
 
-    /// Drops the message: no consumer gets it. Told again, within the producer's send timeout, until the broker answers.
+    /// Drops the message: no consumer gets it. Told again, within the producer's send timeout, until the broker
+    /// answers.
     ///
     /// # Errors
     /// When the broker did not answer. It asks, and is told then.

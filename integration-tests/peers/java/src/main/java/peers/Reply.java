@@ -29,6 +29,7 @@ public final class Reply {
         consumer.setInstanceName("peer-" + ProcessHandle.current().pid());
         // The default of 3 s is short on a small machine that does a lot besides.
         consumer.setMqClientApiTimeout(20_000);
+        consumer.setPollNameServerInterval(1_000);
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         consumer.subscribe(options.required("--topic"), "*");
         consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
