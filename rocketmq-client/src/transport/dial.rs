@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -14,7 +14,9 @@ use super::proxy::Proxy;
 #[cfg(feature = "tls")]
 use super::tls;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::{read, write};
+#[cfg(feature = "tls")]
+use crate::sync::read;
+use crate::sync::write;
 
 /// How connections are made.
 #[derive(Clone, Debug)]
@@ -73,6 +75,7 @@ impl Dialer {
         *write(&self.name_servers) = addresses.iter().map(Arc::clone).collect();
     }
 
+    #[cfg(feature = "tls")]
     fn is_name_server(&self, address: &str) -> bool {
         read(&self.name_servers).contains(address)
     }
@@ -88,11 +91,15 @@ impl Dialer {
             Ok(outcome) => outcome,
             Err(_) => {
                 let waited = format!("in {} ms", limit.as_millis());
-                Err(self.took_too_long(address, progress, &waited))
+                Err(self.took_too_long(ErrorKind::Connect, address, progress, &waited))
             }
         }
     }
 
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(unused_variables, reason = "there is one step without TLS")
+    )]
     async fn steps(&self, address: &Arc<str>, progress: &Progress) -> Result<Stream> {
         let stream = self.tcp(address).await?;
         #[cfg(feature = "tls")]
@@ -116,9 +123,17 @@ impl Dialer {
         self.options.proxies.iter().find(|proxy| proxy.serves(address))
     }
 
-    /// Why there is no connection yet, for who has waited long enough: `waited` says how long that was.
-    pub(super) fn took_too_long(&self, address: &Arc<str>, progress: &Progress, waited: &str) -> Error {
+    /// Why there is no connection yet, for who has waited long enough: `waited` says how long that was. An error of
+    /// this kind, unless it is the handshake that was waited for.
+    pub(super) fn took_too_long(
+        &self,
+        kind: ErrorKind,
+        address: &Arc<str>,
+        progress: &Progress,
+        waited: &str,
+    ) -> Error {
         match (progress.step(), self.proxy_for(address)) {
+            #[cfg(feature = "tls")]
             (Step::Tls, _) => {
                 let text = format!(
                     "TLS to {address}: the handshake did not end {waited}; does this port speak TLS?"
@@ -131,13 +146,13 @@ impl Dialer {
                     "no connection to {address} through the SOCKS5 proxy {proxy} {waited}; are both addresses right \
                      and both servers running?"
                 );
-                Error::new(ErrorKind::Timeout, text).at(Arc::clone(address))
+                Error::new(kind, text).at(Arc::clone(address))
             }
             (Step::Connect, None) => {
                 let text = format!(
                     "no connection to {address} {waited}; is the address right and the server running?"
                 );
-                Error::new(ErrorKind::Timeout, text).at(Arc::clone(address))
+                Error::new(kind, text).at(Arc::clone(address))
             }
         }
     }
@@ -188,24 +203,26 @@ impl Dialer {
 
 /// What a dial is at, for who does not wait any longer.
 #[derive(Debug, Default)]
-pub(super) struct Progress(AtomicBool);
+pub(super) struct Progress(AtomicU8);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Connect,
+    #[cfg(feature = "tls")]
     Tls,
 }
 
 impl Progress {
     fn set(&self, step: Step) {
-        self.0.store(step == Step::Tls, Ordering::Relaxed);
+        self.0.store(step as u8, Ordering::Relaxed);
     }
 
     fn step(&self) -> Step {
-        match self.0.load(Ordering::Relaxed) {
-            true => Step::Tls,
-            false => Step::Connect,
+        #[cfg(feature = "tls")]
+        if self.0.load(Ordering::Relaxed) == Step::Tls as u8 {
+            return Step::Tls;
         }
+        Step::Connect
     }
 }
 

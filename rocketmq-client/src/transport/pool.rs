@@ -16,9 +16,7 @@ use super::connection::{Connection, PeerAddress};
 use super::dial::{Dialer, Progress, Stream};
 use super::inbound::Inbound;
 use super::standing::Standings;
-#[cfg(doc)]
-use crate::error::ErrorKind;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{lock, read, write};
 use crate::tasks::Tasks;
 
@@ -129,9 +127,12 @@ impl Pool {
             }
             waited = true;
             if timeout_at(deadline, dialed.changed()).await.is_err() {
-                return Err(self
-                    .dialer
-                    .took_too_long(&peer.address, &peer.progress, "before the deadline"));
+                return Err(self.dialer.took_too_long(
+                    ErrorKind::Timeout,
+                    &peer.address,
+                    &peer.progress,
+                    "before the deadline",
+                ));
             }
         }
     }

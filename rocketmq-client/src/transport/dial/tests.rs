@@ -156,7 +156,7 @@ async fn a_proxy_that_refuses_or_stalls_or_is_none_is_an_error_that_says_so() {
     let error = through(crate::Socks5::new(&*stalling), "10.0.0.1:10911")
         .await
         .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert_eq!(error.kind(), ErrorKind::Connect);
     assert_eq!(
         error.to_string(),
         format!(

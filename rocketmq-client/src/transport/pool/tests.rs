@@ -6,7 +6,6 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::*;
-use crate::error::ErrorKind;
 use crate::protocol::Frame;
 use crate::transport::fake::{Answer, FakeServer};
 use crate::transport::inbound::ServerRequest;
