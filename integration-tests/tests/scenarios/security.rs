@@ -109,6 +109,8 @@ async fn signed_requests_of_every_kind_are_accepted(target: &Target) -> TestResu
         let expected = [
             ("awaited", 0),
             ("awaited", 1),
+            ("batch 1", 0),
+            ("batch 2", 0),
             ("detached", 0),
             ("one-way", 0),
             ("xxxxxxxx", 0),

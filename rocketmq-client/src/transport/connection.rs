@@ -382,7 +382,8 @@ impl Shared {
         let Some(signer) = &self.options.signer else {
             return Ok(None);
         };
-        Signed::new(outbound, self.options.common_fields.as_deref(), &**signer).map(Some)
+        let (common, format) = (self.options.common_fields.as_deref(), self.options.format);
+        Signed::new(outbound, common, format, &**signer).map(Some)
     }
 
     /// Adds to the reason of a refusal for which name the request was signed, which the caller does not know.

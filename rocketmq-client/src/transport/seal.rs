@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::connection::Outbound;
 use crate::error::{Error, Result};
 use crate::protocol::frame::{NoFields, VERSION};
-use crate::protocol::{CodecError, Fields};
+use crate::protocol::{CodecError, Fields, HeaderFormat};
 
 /// Signs requests.
 pub(crate) trait Sign: fmt::Debug + Send + Sync + 'static {
@@ -77,11 +77,15 @@ impl<'a, F: ?Sized> Sealed<'a, F> {
 impl Signed {
     /// Signs a request and the pairs that all requests carry.
     ///
+    /// A Java server reads an empty value of a binary header as null, and checks the signature of the word `null`. So a
+    /// pair without a value, which means nothing to it either way, is left out there.
+    ///
     /// # Errors
     /// When the fields cannot be put on the wire.
     pub(super) fn new<F: Serialize + ?Sized>(
         outbound: &Outbound<'_, F>,
         common: Option<&Fields>,
+        format: HeaderFormat,
         signer: &dyn Sign,
     ) -> Result<Self> {
         let refused = |error: CodecError| Error::from_encode(outbound.name, error);
@@ -90,6 +94,11 @@ impl Signed {
             for (key, value) in list.iter() {
                 fields.push(key, value);
             }
+        }
+        // Codes that do not fit are written as JSON.
+        let binary = format == HeaderFormat::Binary && i16::try_from(outbound.code).is_ok();
+        if binary && fields.iter().any(|(_, value)| value.is_empty()) {
+            fields = fields.iter().filter(|(_, value)| !value.is_empty()).collect();
         }
         let mut unsigned = Unsigned {
             fields,

@@ -3,7 +3,7 @@ use bytes::BytesMut;
 use super::*;
 use crate::protocol::frame::next_frame;
 use crate::protocol::requests::MaxOffset;
-use crate::protocol::{Frame, HeaderFormat, Request};
+use crate::protocol::{Frame, Request};
 use crate::transport::outgoing::{Batch, Outgoing, Pushed, Swapped};
 
 /// Proves nothing, but says what it saw.
@@ -83,8 +83,8 @@ fn the_fields_of_all_requests_come_behind_those_of_the_request() {
 fn a_signer_sees_every_pair_and_the_body_and_may_add_pairs_and_change_the_version() {
     let common = Fields::from_iter([("ns", "shop")]);
     let extra = Fields::from_iter([("bname", "broker-a")]);
-    let signed = Signed::new(&outbound(&request(), &extra), Some(&common), &Witness).unwrap();
     for format in [HeaderFormat::Json, HeaderFormat::Binary] {
+        let signed = Signed::new(&outbound(&request(), &extra), Some(&common), format, &Witness).unwrap();
         let frame = written(&signed.seal(), format);
         assert_eq!(
             frame.fields.get("Signature"),
@@ -111,6 +111,25 @@ fn fields_that_cannot_be_sent_are_no_signed_request_either() {
         extra: &extra,
         body: Bytes::new(),
     };
-    let error = Signed::new(&outbound, None, &Witness).unwrap_err();
+    let error = Signed::new(&outbound, None, HeaderFormat::Json, &Witness).unwrap_err();
     assert!(error.to_string().starts_with("Nested cannot be sent"), "{error}");
+}
+
+#[test]
+fn a_value_that_a_java_server_would_read_as_null_leaves_a_signed_request() {
+    let extra = Fields::from_iter([("i", ""), ("bname", "broker-a")]);
+    let seen = |format| {
+        let signed = Signed::new(&outbound(&request(), &extra), None, format, &Witness).unwrap();
+        let frame = written(&signed.seal(), format);
+        frame.fields.get("Signature").unwrap().to_owned()
+    };
+    assert_eq!(
+        seen(HeaderFormat::Binary),
+        "topic=t,queueId=1,bname=broker-a + 4 bytes"
+    );
+    // The JSON form keeps it as it is.
+    assert_eq!(
+        seen(HeaderFormat::Json),
+        "topic=t,queueId=1,i=,bname=broker-a + 4 bytes"
+    );
 }
