@@ -238,8 +238,24 @@ impl Transactions {
         })
     }
 
-    /// Answers a question. Lost answers are harmless: the broker asks again.
+    /// Answers a question. Lost answers are harmless: the broker asks again. An outcome that the broker confirms is
+    /// remembered, because brokers of 5.x write down what is done every few seconds only, and may ask about a copy before.
     pub(super) async fn answer(&self, place: &Place, id: &str, state: TransactionState) {
+        let outcome = match state {
+            TransactionState::Commit => Outcome::Committed,
+            TransactionState::Rollback => Outcome::RolledBack,
+            TransactionState::Unknown => return self.answer_unknown(place, id).await,
+        };
+        let deadline = Instant::now() + self.send_timeout;
+        let told = self.tell(place, id, state, true, deadline).await;
+        // A commit stays a commit when its copies are rolled back.
+        if told.is_ok() && !self.local.has_ended(id) {
+            self.local.end(id, outcome);
+        }
+    }
+
+    async fn answer_unknown(&self, place: &Place, id: &str) {
+        let state = TransactionState::Unknown;
         let request = self.end_request(place, id, state, true);
         let answered = match self.address_of(place) {
             Ok(address) => self.cluster.one_way(&address, &request).await,

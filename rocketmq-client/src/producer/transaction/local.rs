@@ -114,6 +114,16 @@ impl Local {
         }
     }
 
+    /// Whether the end of a transaction is known, and the broker knows it.
+    pub(super) fn has_ended(&self, id: &str) -> bool {
+        let inner = lock(&self.0);
+        let known = inner.known.get(id);
+        matches!(
+            known,
+            Some(Known::Ended(Outcome::Committed | Outcome::RolledBack))
+        )
+    }
+
     /// Nobody here knows how a running transaction ends: the listener is asked.
     pub(super) fn forget(&self, id: &str) {
         let mut inner = lock(&self.0);
