@@ -60,7 +60,11 @@ impl Version {
         }
     }
 
-    pub(crate) fn jars(self) -> Result<PathBuf, Failure> {
+    /// The directory of the jars of this version's servers and tools.
+    ///
+    /// # Errors
+    /// When they are not installed.
+    pub fn jars(self) -> Result<PathBuf, Failure> {
         let jars = peers_directory().join(format!("server-{}", self.number()));
         if jars.is_dir() {
             Ok(jars)
