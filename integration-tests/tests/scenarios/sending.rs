@@ -8,7 +8,13 @@ use integration_tests::{
     scenarios,
     target::{ServerSettings, Target},
 };
-use rocketmq_client::{Client, ErrorKind, Message, Persisted, SendReceipt, SendStatus, protocol::property};
+use rocketmq_client::{
+    Client, ErrorKind, Message, Persisted, SendReceipt, SendStatus,
+    protocol::{
+        bodies::{TopicConfig, permission},
+        property,
+    },
+};
 use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
@@ -24,6 +30,7 @@ scenarios![
     a_large_body_arrives_and_an_oversized_one_is_refused_unsent,
     a_delayed_message_comes_after_its_delay,
     an_unknown_topic_is_created_by_the_first_send,
+    an_unknown_topic_is_created_after_the_template_that_the_producer_names,
     an_unknown_topic_is_refused_where_sends_do_not_create,
     an_illegal_topic_is_refused_with_the_reason,
 ];
@@ -228,6 +235,30 @@ async fn an_unknown_topic_is_created_by_the_first_send(target: &Target) -> TestR
     let mut inbox = Inbox::open(&client, &target.group("new"), &topic, "*").await?;
     producer.send(Message::new(&topic, "first")).await?;
     expect("body", inbox.next().await?.body().as_ref(), b"first")?;
+    client.shutdown().await;
+    Ok(())
+}
+
+async fn an_unknown_topic_is_created_after_the_template_that_the_producer_names(
+    target: &Target,
+) -> TestResult {
+    let (template, topic) = (target.topic("template"), target.topic("new"));
+    let client = Client::connect(target.name_server()).await?;
+    let mut config = TopicConfig::default();
+    config.topic_name.clone_from(&template);
+    config.perm = permission::READ | permission::WRITE | permission::INHERIT;
+    (config.read_queue_nums, config.write_queue_nums) = (3, 3);
+    client.admin().create_topic(&config).await?;
+    let producer = client
+        .producer(target.group("producer"))
+        .create_topic_key(&template)
+        .default_topic_queue_nums(8)
+        .start()
+        .await?;
+    producer.send(Message::new(&topic, "first")).await?;
+    let created = client.admin().topic_config(&topic).await?.complete()?;
+    let queues: Vec<_> = created.values().map(|config| config.write_queue_nums).collect();
+    expect("queues on each broker", queues, vec![3; created.len()])?;
     client.shutdown().await;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The handle that users hold.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -192,6 +193,7 @@ impl Drop for ClientHandle {
 /// The one home of the defaults; each setter of [`ClientBuilder`] states its own.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
+    pub(crate) client_ip: Option<Ipv4Addr>,
     pub(crate) instance_name: Option<String>,
     pub(crate) namespace: Option<Namespace>,
     pub(crate) namespace_v2: Option<String>,
@@ -210,6 +212,7 @@ pub(crate) struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            client_ip: None,
             instance_name: None,
             namespace: None,
             namespace_v2: None,
@@ -246,6 +249,13 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
+    /// The first half of the client's identity, also part of the ids of its messages. Default: the address by which
+    /// this machine reaches its name servers; give another one where several machines have the same. Java: `clientIP`.
+    pub fn client_ip(mut self, address: Ipv4Addr) -> Self {
+        self.options.client_ip = Some(address);
+        self
+    }
+
     /// The second half of the client's identity. Default: process id and a random number, so that two clients never
     /// share an identity; a name of your own keeps it the same across restarts. Java: `instanceName`.
     pub fn instance_name(mut self, name: impl Into<String>) -> Self {
@@ -463,7 +473,10 @@ impl ClientBuilder {
         );
         let remoting = Remoting::new(pool, self.layers);
         name_servers.reach(remoting.pool(), connect_timeout).await?;
-        let address = identity::local_address(&name_servers.current()).await;
+        let address = match self.options.client_ip {
+            Some(address) => address,
+            None => identity::local_address(&name_servers.current()).await,
+        };
         let cluster = Arc::new(Cluster {
             client_id: identity::client_id(
                 address,

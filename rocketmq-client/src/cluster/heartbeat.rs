@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{Cluster, GroupMember, ProducerMember};
+use super::{Cluster, GroupMember, ProducerMember, TopicTemplate};
 use crate::error::{Error, Result};
 use crate::protocol::bodies::{HeartbeatData, ProducerData};
 use crate::protocol::names::reply_topic;
@@ -326,11 +326,16 @@ impl Cluster {
     ///
     /// # Errors
     /// As [`publish_route`](Self::publish_route), about the topic.
-    pub(crate) async fn introduce(self: &Arc<Self>, group: &str, topic: &str, queues: i32) -> Result<()> {
-        let route = self.publish_route(topic, queues).await?;
+    pub(crate) async fn introduce(
+        self: &Arc<Self>,
+        group: &str,
+        topic: &str,
+        template: &TopicTemplate,
+    ) -> Result<()> {
+        let route = self.publish_route(topic, template).await?;
         for cluster in route.clusters() {
             // A broker that keeps no replies has no such topic; it passes them on all the same.
-            if let Err(error) = self.publish_route(&reply_topic(cluster), queues).await {
+            if let Err(error) = self.publish_route(&reply_topic(cluster), template).await {
                 debug!(cluster, %error, "no route of the reply topic");
             }
         }

@@ -39,7 +39,7 @@ pub use client::{Client, ClientBuilder};
 pub(crate) use latency::Detector;
 pub use latency::LatencyFaultTolerance;
 pub(crate) use member::{BoxFuture, GroupMember, ProducerMember};
-pub(crate) use route::TopicRoute;
+pub(crate) use route::{TopicRoute, TopicTemplate};
 
 use heartbeat::Members;
 use name_server::NameServers;

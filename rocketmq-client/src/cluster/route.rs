@@ -5,6 +5,7 @@
 
 mod refresh;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 
 use super::naming::vip_address;
 use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::names::AUTO_CREATE_TOPIC;
 use crate::protocol::bodies::{MASTER_ID, MessageQueue, TopicRouteData, permission};
 use crate::sync::{lock, read, write};
 use crate::telemetry::SendMeters;
@@ -145,6 +147,30 @@ fn ordered_queues(conf: Option<&str>) -> impl Iterator<Item = (&str, i32)> {
         let (broker, count) = part.split_once(':')?;
         Some((broker.trim(), count.trim().parse().ok()?))
     })
+}
+
+/// What a topic is made after that the first send creates. Java: `createTopicKey`, `defaultTopicQueueNums`.
+#[derive(Clone, Debug)]
+pub(crate) struct TopicTemplate {
+    /// As brokers know it: templates are in no namespace.
+    pub(crate) topic: Cow<'static, str>,
+    /// How many queues the new topic has on each broker, at most.
+    pub(crate) queues: i32,
+}
+
+impl TopicTemplate {
+    pub(crate) fn of_queues(queues: i32) -> Self {
+        Self {
+            topic: Cow::Borrowed(AUTO_CREATE_TOPIC),
+            queues,
+        }
+    }
+}
+
+impl Default for TopicTemplate {
+    fn default() -> Self {
+        Self::of_queues(4)
+    }
 }
 
 /// Addresses by broker name and broker id.

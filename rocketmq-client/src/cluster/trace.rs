@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{Client, ClientBuilder, Cluster};
+use super::{Client, ClientBuilder, Cluster, TopicTemplate};
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::names::AUTO_CREATE_TOPIC;
 use crate::protocol::requests::SendMessageV2;
@@ -123,7 +123,7 @@ impl Cluster {
                 format!("no route of {topic} in {SEND_TIMEOUT:?}"),
             )
         };
-        let route = timeout_at(deadline, self.publish_route(topic, 1))
+        let route = timeout_at(deadline, self.publish_route(topic, &TopicTemplate::of_queues(1)))
             .await
             .unwrap_or_else(|_| Err(too_late()))?;
         let (body, keys) = batch.keys();

@@ -17,9 +17,9 @@ use super::receipt::SendReceipt;
 use super::room::Room;
 use super::transaction::CheckOptions;
 use super::{Batching, Core, Handle, Producer, retry};
-use crate::cluster::{Client, Detector, LatencyFaultTolerance, ProducerMember};
+use crate::cluster::{Client, Detector, LatencyFaultTolerance, ProducerMember, TopicTemplate};
 use crate::error::{Error, Result};
-use crate::protocol::{Compression, ResponseCode};
+use crate::protocol::{Compression, ResponseCode, names};
 
 impl Client {
     /// Options for a producer of this group; [`start`](ProducerBuilder::start) makes it.
@@ -62,7 +62,7 @@ pub(super) struct Options {
     pub(super) compression: Compression,
     pub(super) compression_level: u32,
     pub(super) batching: Option<Batching>,
-    pub(super) default_topic_queue_nums: i32,
+    pub(super) template: TopicTemplate,
     pub(super) max_in_flight: u32,
     pub(super) max_in_flight_bytes: u32,
     pub(super) when_full: WhenFull,
@@ -89,7 +89,7 @@ impl Default for Options {
             compression: Compression::Zlib,
             compression_level: 5,
             batching: None,
-            default_topic_queue_nums: 4,
+            template: TopicTemplate::default(),
             max_in_flight: 10_000,
             max_in_flight_bytes: 100 * 1024 * 1024,
             when_full: WhenFull::Wait,
@@ -232,7 +232,14 @@ impl ProducerBuilder {
     /// How many queues per broker a topic gets that the first send creates, at most. Default 4. Java:
     /// `defaultTopicQueueNums`.
     pub fn default_topic_queue_nums(mut self, queues: i32) -> Self {
-        self.options.default_topic_queue_nums = queues;
+        self.options.template.queues = queues;
+        self
+    }
+
+    /// The topic that a topic is made after which the first send creates: its brokers, queues and permissions. Default
+    /// `TBW102`, which brokers have unless `autoCreateTopicEnable` is off. Java: `createTopicKey`.
+    pub fn create_topic_key(mut self, topic: impl Into<String>) -> Self {
+        self.options.template.topic = topic.into().into();
         self
     }
 
@@ -392,7 +399,10 @@ impl ProducerBuilder {
                 wrong.push(format!("{name} must be at least 1"));
             }
         }
-        if options.default_topic_queue_nums < 1 {
+        if let Err(error) = names::check_topic(&options.template.topic) {
+            wrong.push(format!("create_topic_key: {error}"));
+        }
+        if options.template.queues < 1 {
             wrong.push("default_topic_queue_nums must be at least 1".to_owned());
         }
         check_compression(options, &mut wrong);

@@ -11,7 +11,7 @@ use super::builder::Options;
 use crate::cluster::outbound_parts;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Delivery, Message};
-use crate::protocol::names::{AUTO_CREATE_TOPIC, Namespace, RETRY_PREFIX};
+use crate::protocol::names::{Namespace, RETRY_PREFIX};
 use crate::protocol::requests::{SendMessageV2, SendReplyMessageV2};
 use crate::protocol::{
     BrokerVersion, Compression, Fields, MAX_PROPERTIES_BYTES, PropertiesBuf, RequestCode, SysFlag, compress,
@@ -253,8 +253,8 @@ impl Prepared {
         SendHeader {
             producer_group: &core.wire_group,
             topic: self.wire_topic.as_deref().unwrap_or(&self.topic),
-            default_topic: AUTO_CREATE_TOPIC,
-            default_topic_queue_nums: core.options.default_topic_queue_nums,
+            default_topic: &core.options.template.topic,
+            default_topic_queue_nums: core.options.template.queues,
             queue_id,
             sys_flag: self.sys_flag,
             born_timestamp: self.born_timestamp,

@@ -223,8 +223,8 @@ impl Request {
         let mut expected = expected.map_err(|error| self.failed(error))?;
 
         // Before the message is sent: a reply may be quicker than a heartbeat.
-        let queues = core.options.default_topic_queue_nums;
-        let introduced = core.cluster.introduce(&core.group, &self.topic, queues);
+        let template = &core.options.template;
+        let introduced = core.cluster.introduce(&core.group, &self.topic, template);
         let introduced = timeout_at(deadline, introduced).await;
         introduced
             .unwrap_or_else(|_| {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::Core;
 use super::attempt::{Attempt, Job};
 use super::queue_selector;
-use crate::cluster::TopicRoute;
+use crate::cluster::{TopicRoute, TopicTemplate};
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::bodies::MessageQueue;
 use crate::protocol::names::{DLQ_PREFIX, RETRY_PREFIX};
@@ -240,11 +240,12 @@ async fn route(core: &Core, topic: &str, deadline: Instant) -> Result<Arc<TopicR
     }
     // Of a topic of a group that its name servers do not know yet, a broker may have one queue already; it never makes
     // more.
-    let queues = match topic.starts_with(RETRY_PREFIX) || topic.starts_with(DLQ_PREFIX) {
-        true => 1,
-        false => core.options.default_topic_queue_nums,
+    let of_group = TopicTemplate::of_queues(1);
+    let template = match topic.starts_with(RETRY_PREFIX) || topic.starts_with(DLQ_PREFIX) {
+        true => &of_group,
+        false => &core.options.template,
     };
-    let asked = core.cluster.publish_route(topic, queues);
+    let asked = core.cluster.publish_route(topic, template);
     timeout_at(deadline, asked).await.unwrap_or_else(|_| {
         Err(Error::new(
             ErrorKind::Timeout,

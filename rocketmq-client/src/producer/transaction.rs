@@ -23,7 +23,6 @@ use super::{Core, Producer, ProducerBuilder, SendReceipt, SendStatus};
 use crate::cluster::{BoxFuture, Client, Cluster, ProducerMember, TransactionCheck};
 use crate::error::{Error, Result};
 use crate::message::{Message, MessageView};
-use crate::protocol::names::AUTO_CREATE_TOPIC;
 use crate::protocol::{ResponseCode, ResponseError, property};
 use crate::tasks::Tasks;
 
@@ -233,10 +232,10 @@ impl Core {
     /// Lets the brokers that may hold half messages of this group know of it. What cannot be reached now hears of it
     /// with the heartbeats.
     async fn make_known(&self, topics: &[String]) {
-        let queues = self.options.default_topic_queue_nums;
-        let topics = topics.iter().map(String::as_str).chain([AUTO_CREATE_TOPIC]);
+        let template = &self.options.template;
+        let topics = topics.iter().map(String::as_str).chain([&*template.topic]);
         for topic in topics {
-            if let Err(error) = self.cluster.publish_route(topic, queues).await {
+            if let Err(error) = self.cluster.publish_route(topic, template).await {
                 info!(group = self.group, topic, %error, "the brokers of this topic are not known yet");
             }
         }

@@ -10,11 +10,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::super::Cluster;
-use super::{TopicRoute, not_found};
+use super::{TopicRoute, TopicTemplate, not_found};
 use crate::error::{Error, Result};
 use crate::protocol::ResponseCode;
 use crate::protocol::bodies::TopicRouteData;
-use crate::protocol::names::AUTO_CREATE_TOPIC;
 use crate::protocol::requests::RouteInfo;
 use crate::sync::lock;
 
@@ -147,7 +146,11 @@ impl Cluster {
     /// # Errors
     /// As [`route`](Self::route); [`ErrorKind::TopicNotFound`](crate::ErrorKind::TopicNotFound) also if no broker
     /// creates topics, or if none of the topic's queues can be written.
-    pub(crate) async fn publish_route(self: &Arc<Self>, topic: &str, queues: i32) -> Result<Arc<TopicRoute>> {
+    pub(crate) async fn publish_route(
+        self: &Arc<Self>,
+        topic: &str,
+        template: &TopicTemplate,
+    ) -> Result<Arc<TopicRoute>> {
         if let Some(route) = self.known_publish_route(topic) {
             return Ok(route);
         }
@@ -161,11 +164,11 @@ impl Cluster {
             )),
             Ok(route) => Ok(route),
             Err(error) if error.kind() == crate::ErrorKind::TopicNotFound => {
-                self.derive_route(topic, queues).await.map_err(|template| {
-                    if template.kind() == crate::ErrorKind::TopicNotFound {
+                self.derive_route(topic, template).await.map_err(|without| {
+                    if without.kind() == crate::ErrorKind::TopicNotFound {
                         error
                     } else {
-                        template
+                        without
                     }
                 })
             }
@@ -173,12 +176,16 @@ impl Cluster {
         }
     }
 
-    async fn derive_route(self: &Arc<Self>, topic: &str, queues: i32) -> Result<Arc<TopicRoute>> {
-        let template = self.route(AUTO_CREATE_TOPIC).await?;
-        let mut data = template.data.clone();
+    async fn derive_route(
+        self: &Arc<Self>,
+        topic: &str,
+        template: &TopicTemplate,
+    ) -> Result<Arc<TopicRoute>> {
+        let model = self.route(&template.topic).await?;
+        let mut data = model.data.clone();
         for queue in &mut data.queue_datas {
-            queue.read_queue_nums = queue.read_queue_nums.min(queues);
-            queue.write_queue_nums = queue.write_queue_nums.min(queues);
+            queue.read_queue_nums = queue.read_queue_nums.min(template.queues);
+            queue.write_queue_nums = queue.write_queue_nums.min(template.queues);
         }
         let route = self.new_route(topic, data, true);
         if route.publish_queues().is_empty() {

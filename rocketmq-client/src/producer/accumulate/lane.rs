@@ -265,8 +265,8 @@ impl Run {
         if let Some(route) = cluster.known_publish_route(&self.topic) {
             return Ok(route);
         }
-        let queues = self.core.options.default_topic_queue_nums;
-        let asked = timeout_at(deadline, cluster.publish_route(&self.topic, queues)).await;
+        let template = &self.core.options.template;
+        let asked = timeout_at(deadline, cluster.publish_route(&self.topic, template)).await;
         asked
             .unwrap_or_else(|_| {
                 let text = "no name server told the route before the deadline";
