@@ -16,8 +16,8 @@ use tokio::time::Instant;
 
 use super::naming::vip_address;
 use crate::error::{Error, ErrorKind, Result};
-use crate::protocol::names::AUTO_CREATE_TOPIC;
 use crate::protocol::bodies::{MASTER_ID, MessageQueue, TopicRouteData, permission};
+use crate::protocol::names::AUTO_CREATE_TOPIC;
 use crate::sync::{lock, read, write};
 use crate::telemetry::SendMeters;
 use crate::transport::random;

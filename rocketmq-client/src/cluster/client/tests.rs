@@ -40,6 +40,21 @@ async fn options_that_cannot_be_used_are_named_all_at_once() {
 }
 
 #[tokio::test]
+async fn an_address_and_an_instance_of_ones_own_make_the_identity() {
+    let server = FakeServer::start(|_| Answer::Silence).await;
+    let client = Client::builder(server.address())
+        .client_ip(Ipv4Addr::new(10, 1, 2, 3))
+        .instance_name("billing-1")
+        .connect()
+        .await
+        .unwrap();
+    assert_eq!(client.client_id(), "10.1.2.3@billing-1");
+    let message_id = client.cluster().unique_ids().at(0);
+    assert!(message_id.starts_with("0A010203"), "{message_id}");
+    client.shutdown().await;
+}
+
+#[tokio::test]
 async fn any_request_can_be_made_by_address_or_by_broker_name() {
     let server = FakeServer::start(|frame| {
         if frame.code == BrokerClusterInfo::CODE.0 {

@@ -172,7 +172,10 @@ async fn a_topic_that_does_not_exist_is_sent_to_by_the_template_with_few_queues(
     routes.set("TBW102", route(&[("a", &server.address())], 8));
     let client = client(&server.address()).await;
     let cluster = client.cluster();
-    let derived = cluster.publish_route("new", &TopicTemplate::default()).await.unwrap();
+    let derived = cluster
+        .publish_route("new", &TopicTemplate::default())
+        .await
+        .unwrap();
     assert_eq!(derived.publish_queues().len(), 4);
     assert_eq!(derived.publish_queues()[0].to_string(), "new/a/0");
     // Consumers need the topic itself.
@@ -200,7 +203,11 @@ async fn a_topic_that_does_not_exist_is_sent_to_by_the_template_with_few_queues(
 async fn without_a_template_the_error_says_what_to_do() {
     let server = name_server_and_broker(&FakeRoutes::default(), |_| Answer::Silence).await;
     let client = client(&server.address()).await;
-    let error = client.cluster().publish_route("new", &TopicTemplate::default()).await.unwrap_err();
+    let error = client
+        .cluster()
+        .publish_route("new", &TopicTemplate::default())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TopicNotFound);
     assert_eq!(
         error.to_string(),
