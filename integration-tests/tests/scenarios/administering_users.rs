@@ -236,7 +236,7 @@ async fn mqadmin_prints_what_the_typed_results_say(target: &Target) -> TestResul
         .await?;
     let total = printed.lines().find_map(|line| {
         line.strip_prefix("Consume Diff Total:")
-            .or(line.strip_prefix("Diff Total:"))
+            .or_else(|| line.strip_prefix("Diff Total:"))
     });
     let total = total.map(|total| total.trim().split(' ').next().unwrap_or_default());
     expect(&printed, total, Some("1"))?;

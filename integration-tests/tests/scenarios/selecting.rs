@@ -105,7 +105,7 @@ async fn messages_of_a_key_arrive_in_order_and_say_their_key(target: &Target) ->
         expect(
             "queue",
             &receipt.queue,
-            queue.get_or_insert(receipt.queue.clone()),
+            queue.get_or_insert_with(|| receipt.queue.clone()),
         )?;
         expect("offset", receipt.queue_offset, number)?;
     }

@@ -448,7 +448,7 @@ async fn a_half_message_that_nobody_knows_is_put_away(target: &Target) -> TestRe
             put_away = records
                 .into_iter()
                 .find(|record| record.body == wanted.as_bytes())
-                .or(put_away.take());
+                .or_else(|| put_away.take());
             if put_away.is_some() || next >= pulled.header.max_offset {
                 break;
             }
