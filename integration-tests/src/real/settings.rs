@@ -123,6 +123,8 @@ pub(super) fn broker(
     .into();
     if version == Version::V5 {
         settings.insert("bindAddress".to_owned(), "127.0.0.1".to_owned());
+        // What is done is noted every 3 s by default; questions that come more often ask again about it.
+        settings.insert("transactionOpBatchInterval".to_owned(), "50".to_owned());
         settings.insert("recallMessageEnable".to_owned(), "true".to_owned());
         settings.insert("metricsPromExporterPort".to_owned(), ports.metrics.to_string());
     }

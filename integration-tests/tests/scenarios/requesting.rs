@@ -31,6 +31,7 @@ scenarios![
     a_request_without_a_reply_times_out_and_a_late_reply_is_counted,
     a_reply_that_gets_lost_leaves_nothing_behind,
     a_reply_to_a_client_that_is_gone_is_refused,
+    a_reply_finds_a_client_one_of_whose_producers_has_gone,
     what_is_no_request_cannot_be_replied_to,
     requests_are_answered_across_languages,
 ];
@@ -250,6 +251,28 @@ async fn what_is_no_request_cannot_be_replied_to(target: &Target) -> TestResult 
     producer.send(Message::new(&topic, "no request")).await?;
     eventually("the refusal", async || Ok(refused.load(Ordering::SeqCst) == 1)).await?;
     client.shutdown().await;
+    Ok(())
+}
+
+async fn a_reply_finds_a_client_one_of_whose_producers_has_gone(target: &Target) -> TestResult {
+    let topic = target.topic("gone");
+    target.create_topic(&topic, 1).await?;
+    let answering = Client::connect(target.name_server()).await?;
+    let _consumer = replier(&answering, &target.group("replier"), &topic).await?;
+    let client = Client::connect(target.name_server()).await?;
+    let stays = client.producer(target.group("stays")).start().await?;
+    let goes = client.producer(target.group("goes")).start().await?;
+    for body in ["before", "meanwhile", "after"] {
+        let reply = stays.request(Message::new(&topic, body), PATIENCE).await?;
+        expect(
+            "the reply",
+            reply.body().as_ref(),
+            format!("re: {body}").as_bytes(),
+        )?;
+        goes.shutdown().await;
+    }
+    client.shutdown().await;
+    answering.shutdown().await;
     Ok(())
 }
 

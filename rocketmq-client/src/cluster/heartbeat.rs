@@ -263,9 +263,36 @@ impl Cluster {
                     // It will notice by the end of the connection, or by the missing heartbeats.
                     debug!(%address, %error, "not unregistered");
                 }
+                if request.producer_group.is_some() {
+                    self.introduce_anew(&address).await;
+                }
             }
         });
         join_all(calls).await;
+    }
+
+    /// Lets a broker find this client for replies again. Brokers keep one place for each client, give it up with any of
+    /// its producer groups, and make it again only for a group that is new to them (`ProducerManager`): so one of the
+    /// groups that are left is made new.
+    async fn introduce_anew(&self, address: &Arc<str>) {
+        let Some((data, _)) = self.heartbeat() else {
+            return;
+        };
+        let Some(left) = data.producer_data_set.iter().next() else {
+            return;
+        };
+        let request = UnregisterClient {
+            client_id: self.client_id.clone(),
+            producer_group: Some(left.group_name.clone()),
+            consumer_group: None,
+        };
+        let gone = self
+            .call_addr(address, &request, self.options.request_timeout)
+            .await;
+        if let Err(error) = gone {
+            debug!(%address, %error, "not introduced anew");
+        }
+        self.beat(address, &data).await;
     }
 
     /// Tells all known brokers who is here, and waits for their answers, at most the request timeout.

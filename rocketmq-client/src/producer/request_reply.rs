@@ -64,9 +64,6 @@ impl Producer {
     ///
     /// Replies need nothing of the topic and no consumer of the asker's. A reply that comes after the timeout is
     /// counted, see [`Client::late_replies`](crate::Client::late_replies).
-    ///
-    /// A broker knows a client by its producers: when one of several producers of a client is shut down, RocketMQ's
-    /// brokers lose the way to all of them until the client connects anew. Shut producers down together.
     pub fn request(&self, message: Message, timeout: Duration) -> RequestBuilder<'_> {
         let correlation_id = format!("{:016x}{:016x}", random(), random());
         let topic = message.topic().to_owned();
