@@ -199,8 +199,8 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Nothing lost, no ghost, no two messages in one place, and every send ended once. Order is only promised by a single consumer of a queue;
-    /// see [`ordered`](Self::ordered).
+    /// Nothing lost, no ghost, no two messages in one place, and every send ended once. Order is only promised by a
+    /// single consumer of a queue; see [`ordered`](Self::ordered).
     ///
     /// # Errors
     /// With all that was found.

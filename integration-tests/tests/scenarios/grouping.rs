@@ -163,6 +163,7 @@ async fn a_graceful_stop_loses_and_repeats_nothing(target: &Target) -> TestResul
             producer: 0,
             sequence,
         };
+        history.begun(id);
         let sent = send(
             broker,
             &topic,

@@ -160,6 +160,3 @@ impl fmt::Debug for Admin {
             .finish()
     }
 }
-
-#[cfg(test)]
-mod tests;
