@@ -278,7 +278,7 @@ impl Cluster {
         let Some((data, _)) = self.heartbeat() else {
             return;
         };
-        let Some(left) = data.producer_data_set.iter().next() else {
+        let Some(left) = data.producer_data_set.first() else {
             return;
         };
         let request = UnregisterClient {
