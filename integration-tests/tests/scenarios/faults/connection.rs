@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU32, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -224,20 +224,20 @@ async fn bits_that_turn_over_never_alter_a_message(target: &Target) -> TestResul
         .send_timeout(Duration::from_millis(500))
         .start()
         .await?;
-    let received = Arc::new(AtomicUsize::new(0));
+    let newest = Arc::new(AtomicU32::new(0));
     let altered = Arc::new(Mutex::new(Vec::new()));
-    let (count, seen) = (Arc::clone(&received), Arc::clone(&altered));
+    let (reached, seen) = (Arc::clone(&newest), Arc::clone(&altered));
     let consumer = client
         .push_consumer(&group)
         .subscribe(&topic, "*")
         .consume_from(ConsumeFrom::First)
         .start(move |message: MessageView| {
             let text = String::from_utf8_lossy(message.body()).into_owned();
-            let number = text.split(':').next().and_then(|number| number.parse().ok());
+            let number: Option<u32> = text.split(':').next().and_then(|number| number.parse().ok());
             if number.is_none_or(|number| body(number) != text) {
                 seen.lock().unwrap_or_else(PoisonError::into_inner).push(text);
             }
-            count.fetch_add(1, Ordering::SeqCst);
+            reached.fetch_max(number.unwrap_or_default(), Ordering::SeqCst);
             async { Ok::<_, Failure>(()) }
         })
         .await?;
@@ -264,12 +264,11 @@ async fn bits_that_turn_over_never_alter_a_message(target: &Target) -> TestResul
         path.broker.heal();
         struck += flip.hits();
     }
-    eventually("a send after the last flip", async || {
-        Ok(producer.send(Message::new(&topic, body(SEEDS))).await.is_ok())
-    })
-    .await?;
-    eventually("the acknowledged messages", async || {
-        Ok(received.load(Ordering::SeqCst) > acknowledged)
+    // Nothing guards the header of an answer: an offset with another digit may make the consumer pass messages over. It
+    // goes on all the same, and what it gets is what was sent.
+    eventually("a message that was sent after the last flip", async || {
+        let _ = producer.send(Message::new(&topic, body(SEEDS))).await;
+        Ok(newest.load(Ordering::SeqCst) == SEEDS)
     })
     .await?;
     report_figure(
