@@ -9,5 +9,8 @@ pub mod cancellation {}
 #[doc = include_str!("docs/java_admin.md")]
 pub mod java_admin {}
 
+#[doc = include_str!("docs/java_consumer.md")]
+pub mod java_consumer {}
+
 #[doc = include_str!("docs/java_producer.md")]
 pub mod java_producer {}
