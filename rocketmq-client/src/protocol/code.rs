@@ -159,6 +159,13 @@ open_codes! {
         AUTH_DELETE_ACL = 3008,
         AUTH_GET_ACL = 3009,
         AUTH_LIST_ACL = 3010,
+        POP_MESSAGE = 200_050,
+        ACK_MESSAGE = 200_051,
+        PEEK_MESSAGE = 200_052,
+        CHANGE_MESSAGE_INVISIBLETIME = 200_053,
+        NOTIFICATION = 200_054,
+        POLLING_INFO = 200_055,
+        BATCH_ACK_MESSAGE = 200_151,
     }
 }
 

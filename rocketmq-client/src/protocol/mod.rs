@@ -18,6 +18,7 @@ pub mod frame;
 mod hash;
 mod ids;
 pub mod names;
+mod pop;
 mod properties;
 mod recall;
 pub mod record;
@@ -35,6 +36,9 @@ pub use fields::Fields;
 pub use frame::{Frame, HeaderFormat};
 pub use hash::java_hash;
 pub use ids::{OffsetMessageId, UniqueIds};
+pub use pop::{
+    MessageOffsets, ORDERED_REVIVE_QUEUE, OrderCounts, PopQueue, PopTopic, ReceiptHandle, StartOffsets,
+};
 pub use properties::{MAX_PROPERTIES_BYTES, Properties, PropertiesBuf, property};
 pub use recall::RecallHandle;
 pub use record::{Compression, Record, SysFlag};

@@ -86,6 +86,10 @@ pub mod property {
     pub const PUSH_REPLY_TIME: &str = "PUSH_REPLY_TIME";
     /// When a reply reached the requester: milliseconds since 1970.
     pub const ARRIVE_TIME: &str = "ARRIVE_TIME";
+    /// The [`ReceiptHandle`](crate::protocol::ReceiptHandle) of a popped message.
+    pub const POP_CK: &str = "POP_CK";
+    /// When a message was first popped: milliseconds since 1970.
+    pub const FIRST_POP_TIME: &str = "1ST_POP_TIME";
 
     /// Names that users cannot set as properties of their own, as in `MessageConst.STRING_HASH_SET`.
     pub const RESERVED: &[&str] = &[

@@ -10,6 +10,7 @@ mod heartbeat;
 mod inspect;
 pub mod loose;
 mod mapping;
+mod pop;
 mod queue;
 mod route;
 mod stats;
@@ -31,6 +32,7 @@ pub use inspect::{
     ProcessQueueInfo, ProducerInfo, ProducerTable, QueueTimeSpan,
 };
 pub use mapping::{QueueMappingItem, TopicConfigAndMapping, TopicQueueMapping};
+pub use pop::{AssignmentQuery, Assignments, BatchAck, BatchAcks, OffsetBits, QueueAssignment, RequestMode};
 pub use queue::{LockBatch, LockedQueues, MessageQueue, QueueMap};
 pub use route::{BrokerData, MASTER_ID, QueueData, TopicRouteData, permission};
 pub use stats::{
@@ -52,7 +54,7 @@ json_bodies! {
     ProducerConnection, LockBatch, LockedQueues, TopicRouteData, ConsumeDirectlyResult, ConsumeStats, ConsumerStatus,
     OffsetTable, TopicStatsTable, AclInfo, AclOfBroker, UserInfo, BrokerConsumeStats, BrokerStatsData, ConsumeQueuePage,
     ConsumeTimeSpans, GroupConfigList, GroupForbidden, GroupSubscription, MessageRequestMode,
-    ProducerTable, TopicConfigAndMapping, TopicConfigList,
+    ProducerTable, TopicConfigAndMapping, TopicConfigList, AssignmentQuery, Assignments, BatchAcks,
 }
 
 impl super::request::JsonBody for Vec<UserInfo> {

@@ -4,6 +4,7 @@ mod acl;
 mod admin;
 mod client;
 mod offset;
+mod pop;
 mod pull;
 mod query;
 mod reply;
@@ -17,6 +18,7 @@ pub use acl::*;
 pub use admin::*;
 pub use client::*;
 pub use offset::*;
+pub use pop::*;
 pub use pull::*;
 pub use query::*;
 pub use reply::*;
@@ -35,6 +37,7 @@ pub const REQUESTS: &[&[RequestMeta]] = &[
     admin::TABLE,
     client::TABLE,
     offset::TABLE,
+    pop::TABLE,
     pull::TABLE,
     query::TABLE,
     reply::TABLE,

@@ -192,4 +192,9 @@ const NEEDED_FIELDS: &[&str] = &[
     "globalWhiteAddrs",
     "username",
     "subject",
+    "invisibleTime",
+    "pollTime",
+    "bornTime",
+    "initMode",
+    "extraInfo",
 ];
