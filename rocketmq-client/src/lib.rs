@@ -84,8 +84,9 @@ mod transport;
 pub use auth::{Credentials, CredentialsProvider, IssuedCredentials, RotatingCredentials};
 pub use cluster::{Client, ClientBuilder, LatencyFaultTolerance};
 pub use consumer::{
-    AllocateAveragely, AllocateByCircle, AllocateStrategy, BoxError, ConsumeFrom, ConsumerStats, Filter,
-    IntoOutcome, Leased, LeasedStream, Outcome, PushConsumer, PushConsumerBuilder, Retry, ShutdownReport,
+    AllocateAveragely, AllocateByCircle, AllocateStrategy, BatchOutcome, BoxError, ConsumeFrom,
+    ConsumerStats, Filter, IntoBatchOutcome, IntoOutcome, Leased, LeasedStream, Outcome, PushConsumer,
+    PushConsumerBuilder, Retry, ShutdownReport,
 };
 pub use error::{Error, ErrorKind, Persisted, Result};
 pub use message::{InvalidTraceParent, Message, MessageView, TraceContext};

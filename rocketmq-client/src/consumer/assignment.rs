@@ -25,6 +25,8 @@ pub(super) struct Assignment {
 struct Owned {
     /// Ends the pulling of the queue.
     stop: CancellationToken,
+    /// Ends the pull that is under way; another one follows.
+    cut: CancellationToken,
     /// From when its first offset is known.
     process: Option<Arc<ProcessQueue>>,
 }
@@ -113,6 +115,7 @@ impl Assignment {
     fn add(&mut self, queue: MessageQueue, stop: &CancellationToken) -> CancellationToken {
         let stop = stop.child_token();
         let owned = Owned {
+            cut: stop.child_token(),
             stop: stop.clone(),
             process: None,
         };
@@ -134,6 +137,28 @@ impl Assignment {
             offset,
             released,
         })
+    }
+
+    /// What ends the pull of a queue that is about to start; `None` when the queue was lost.
+    pub(super) fn cut_of(&self, queue: &MessageQueue, stop: &CancellationToken) -> Option<CancellationToken> {
+        if stop.is_cancelled() {
+            return None;
+        }
+        self.owned.get(queue).map(|owned| owned.cut.clone())
+    }
+
+    /// Ends the pulls of a topic that are under way, so that other ones follow.
+    pub(super) fn cut_pulls(&mut self, topic: &str) {
+        for (_, owned) in self.owned.iter_mut().filter(|(queue, _)| &*queue.topic == topic) {
+            owned.cut.cancel();
+            owned.cut = owned.stop.child_token();
+        }
+    }
+
+    /// The topic is not subscribed to any more: gives up its queues and forgets which ones it had.
+    pub(super) fn leave(&mut self, topic: &str, stop: &CancellationToken) -> Vec<Removed> {
+        self.first_seen.remove(topic);
+        self.divide(topic, &[], stop).1
     }
 
     /// The first offset of a queue is known: it can be pulled. False when the queue was lost meanwhile.

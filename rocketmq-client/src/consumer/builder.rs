@@ -10,19 +10,22 @@ use tower::util::BoxCloneSyncService;
 use tower::{Layer, Service, ServiceExt};
 
 use super::allocate::AllocateStrategy;
+use super::batch::BatchService;
 use super::engine::Engine;
 use super::filter::Filter;
 use super::first_offset::ConsumeFrom;
-use super::handler::{Function, Handler, HandlerService, Layered, attempt};
+use super::handler::{Function, Handler, HandlerService, Layered};
 use super::options::Options;
 use super::outcome::{BoxError, IntoOutcome, Outcome};
 use super::push::PushConsumer;
 use super::remote::Remote;
 use super::stream::{LeasedStream, lease};
+use super::worker::{Singly, Work};
 use crate::cluster::Client;
 use crate::error::{Error, Result};
 use crate::message::MessageView;
 use crate::protocol::names;
+use crate::trace::now_millis;
 
 impl Client {
     /// A push consumer of this group: messages come to a handler or a stream. It shares the connections, routes and
@@ -70,7 +73,9 @@ pub struct PushConsumerBuilder {
     subscriptions: Vec<(String, Filter)>,
     pub(super) options: Options,
     /// From the outermost to the innermost.
-    layers: Vec<Box<dyn FnOnce(HandlerService) -> HandlerService + Send>>,
+    pub(super) layers: Vec<Box<dyn FnOnce(HandlerService) -> HandlerService + Send>>,
+    /// The same for batches.
+    pub(super) batch_layers: Vec<Box<dyn FnOnce(BatchService) -> BatchService + Send>>,
 }
 
 impl PushConsumerBuilder {
@@ -81,6 +86,7 @@ impl PushConsumerBuilder {
             subscriptions: Vec::new(),
             options: Options::default(),
             layers: Vec::new(),
+            batch_layers: Vec::new(),
         }
     }
 
@@ -218,8 +224,8 @@ impl PushConsumerBuilder {
     /// `Result` of one of them.
     ///
     /// A message is acknowledged, retried or rejected as the handler says. An error, a panic, and a handler that does
-    /// not end within the [consume timeout](Self::consume_timeout) mean that the message comes again, as with
-    /// [`Retry::Broker`](super::Retry::Broker).
+    /// not end within the [consume timeout](Self::consume_timeout) mean that the message comes again, as
+    /// [`retry`](Self::retry) says.
     ///
     /// Returns as soon as the group has joined; the topics need not exist yet.
     ///
@@ -236,9 +242,14 @@ impl PushConsumerBuilder {
         F: Future<Output: IntoOutcome> + Send + 'static,
     {
         let mut builder = self;
+        if !builder.batch_layers.is_empty() {
+            return Err(Error::config(
+                "a handler of single messages has layers of batches; add them with layer, or start with start_batch",
+            ));
+        }
         let layers = std::mem::take(&mut builder.layers);
         if layers.is_empty() {
-            return builder.run(Function(handler)).await;
+            return builder.run(Singly(Function(handler))).await;
         }
         let handler = Arc::new(Function(handler));
         let mut service = BoxCloneSyncService::new(tower::service_fn(move |message| {
@@ -248,7 +259,7 @@ impl PushConsumerBuilder {
         for layer in layers.into_iter().rev() {
             service = layer(service);
         }
-        builder.run(Layered(service)).await
+        builder.run(Singly(Layered(service))).await
     }
 
     /// Starts to consume with a stream of messages, each of which has to be acknowledged.
@@ -293,32 +304,31 @@ impl PushConsumerBuilder {
         Ok(LeasedStream::new(leases, consumer))
     }
 
-    async fn run<H: Handler>(self, handler: H) -> Result<PushConsumer> {
+    pub(super) async fn run<W: Work>(self, work: W) -> Result<PushConsumer> {
         let subscriptions = self.check()?;
         let (client, options) = (self.client, self.options);
         let group: Arc<str> = self.group.into();
         let remote = Remote::new(Arc::clone(client.cluster()), Arc::clone(&group));
-        let version = now_millis();
         let engine = Arc::new(Engine::new(
             group,
             subscriptions,
-            version,
+            now_millis(),
             options,
             remote,
             client.cluster().tasks(),
         ));
         Joining(Some(&engine)).join().await?;
-        let handler = Arc::new(handler);
-        let direct = Arc::clone(&handler);
+        let work = Arc::new(work);
+        let direct = Arc::clone(&work);
         let limit = engine.options.consume_timeout;
         let _ = engine.direct.set(Box::new(move |message| {
-            let handler = Arc::clone(&direct);
-            Box::pin(async move { attempt(&*handler, message, limit).await })
+            let work = Arc::clone(&direct);
+            Box::pin(async move { work.try_one(message, limit).await })
         }));
         let weak = Arc::downgrade(&engine);
         let spawn_workers = Box::new(move |numbers| {
             if let Some(engine) = weak.upgrade() {
-                engine.spawn_workers(&handler, numbers);
+                engine.spawn_workers(&work, numbers);
             }
         });
         engine.resize(engine.options.concurrency, &spawn_workers);
@@ -397,11 +407,4 @@ impl Drop for Joining<'_> {
             engine.end_hard();
         }
     }
-}
-
-fn now_millis() -> i64 {
-    let since_1970 = std::time::SystemTime::now()
-        .duration_since(std::time::SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
 }

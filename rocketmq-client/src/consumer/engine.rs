@@ -27,6 +27,7 @@ use super::push::ShutdownReport;
 use super::ready::Ready;
 use super::remote::Remote;
 use super::requeue::Requeue;
+use super::subscriptions::Subscriptions;
 use crate::error::Result;
 use crate::protocol::bodies::MessageQueue;
 use crate::sync::lock;
@@ -40,9 +41,9 @@ pub(super) struct Engine {
     pub(super) group: Arc<str>,
     pub(super) retry_topic: Arc<str>,
     /// The user's topics and the retry topic.
-    pub(super) subscriptions: BTreeMap<Arc<str>, Filter>,
-    /// The version of all subscriptions: when the consumer was made, in milliseconds since 1970.
-    pub(super) version: i64,
+    pub(super) subscriptions: Subscriptions,
+    /// When the consumer was made, in milliseconds since 1970.
+    pub(super) started: i64,
     pub(super) options: Options,
     pub(super) remote: Remote,
     pub(super) assignment: Mutex<Assignment>,
@@ -98,7 +99,7 @@ impl Engine {
     pub(super) fn new(
         group: Arc<str>,
         subscriptions: BTreeMap<Arc<str>, Filter>,
-        version: i64,
+        started: i64,
         options: Options,
         remote: Remote,
         tasks: &Tasks,
@@ -106,8 +107,8 @@ impl Engine {
         Self {
             retry_topic: crate::protocol::names::retry_topic(&group).into(),
             group,
-            subscriptions,
-            version,
+            subscriptions: Subscriptions::new(subscriptions, started),
+            started,
             remote,
             assignment: Mutex::default(),
             ready: Ready::default(),
@@ -133,7 +134,8 @@ impl Engine {
     /// Joins the group: finds the brokers of the topics and tells them.
     pub(super) async fn join(self: &Arc<Self>) -> Result<()> {
         // Topics that do not exist yet, or that no name server tells of, are asked for again by the rebalance.
-        join_all(self.subscriptions.keys().map(|topic| self.remote.queues(topic))).await;
+        let topics = self.subscriptions.table();
+        join_all(topics.keys().map(|topic| self.remote.queues(topic))).await;
         self.remote.join(Arc::new(Member(Arc::clone(self)))).await
     }
 
@@ -149,11 +151,6 @@ impl Engine {
         let engine = Arc::clone(self);
         self.intake
             .spawn("rebalance", move |stop| engine.rebalance_regularly(stop));
-    }
-
-    /// Whether messages of a topic are wanted by their tag; all of a topic that is not subscribed to.
-    pub(super) fn filter(&self, topic: &str) -> Option<&Filter> {
-        self.subscriptions.get(topic).filter(|filter| !filter.is_all())
     }
 
     /// Commits what is due, every so often.

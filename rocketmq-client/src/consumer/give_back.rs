@@ -3,9 +3,13 @@
 //! The broker that stored the message makes the copy itself. If it cannot, the client sends the copy to the group's
 //! retry topic like any other message. If that fails too, the message stays here.
 //!
+//! A request to give a message back has a delay level and no time. For a delay of another length the client sends the
+//! copy itself, to a broker that keeps timers.
+//!
 //! Protocol source: `DefaultMQPushConsumerImpl#sendMessageBack`, `AbstractSendMessageProcessor`.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tracing::{debug, warn};
 
@@ -13,7 +17,7 @@ use super::engine::Engine;
 use super::outcome::GiveBack;
 use crate::message::MessageView;
 use crate::protocol::requests::{ConsumerSendMsgBack, SendMessageV2};
-use crate::protocol::{CodecError, PropertiesBuf, Record, names, property};
+use crate::protocol::{BrokerVersion, CodecError, Properties, PropertiesBuf, Record, names, property};
 
 /// The group that copies are sent as. Java: `MixAll.CLIENT_INNER_PRODUCER_GROUP`.
 const INNER_PRODUCER: &str = "CLIENT_INNER_PRODUCER";
@@ -22,6 +26,11 @@ impl Engine {
     /// Returns whether the message is in a broker's hands.
     pub(super) async fn give_back(&self, message: &MessageView, give_back: GiveBack) -> bool {
         let max = self.options.max_reconsume_times;
+        if let GiveBack::Timed(delay) = give_back
+            && self.send_timed_copy(message, delay).await
+        {
+            return true;
+        }
         let request = send_back_request(&self.group, message, give_back, max);
         let refused = match self.remote.send_back(message, request).await {
             Ok(()) => {
@@ -52,6 +61,37 @@ impl Engine {
         }
     }
 
+    /// Sends a copy that its broker keeps for this long. Returns whether the broker has it; if not, nothing was done.
+    async fn send_timed_copy(&self, message: &MessageView, delay: Duration) -> bool {
+        let max = self.options.max_reconsume_times;
+        // A dead letter must not be delayed, and only the broker may have known the limit of the group.
+        if message.reconsume_times() >= max {
+            return false;
+        }
+        let version = self.remote.version_of(message.queue());
+        if version.is_none_or(|version| version < BrokerVersion::V5_0_0) {
+            debug!(group = %self.group, ?message, ?version, "the broker keeps no timers, it gets a delay level");
+            return false;
+        }
+        let origin = self.remote.cluster().wire_name(message.topic());
+        let give_back = GiveBack::Timed(delay);
+        let copy = copy_request(&self.group, message.record(), message, &origin, give_back, max)
+            .and_then(|copy| timed(copy, delay));
+        let refused = match copy {
+            Ok(copy) => match self.remote.send_copy_home(message.queue(), copy).await {
+                Ok(()) => {
+                    debug!(group = %self.group, ?message, ?delay, "sent the message to the retry topic, timed");
+                    self.look_for_retry_topic();
+                    return true;
+                }
+                Err(error) => error.to_string(),
+            },
+            Err(error) => error.to_string(),
+        };
+        warn!(group = %self.group, ?message, ?delay, %refused, "the retry cannot be timed, it gets a delay level");
+        false
+    }
+
     /// The retry topic may exist only since now: the first message must not wait for the next regular rebalance.
     fn look_for_retry_topic(&self) {
         if !self.retry_topic_exists.load(Ordering::Relaxed) {
@@ -77,6 +117,17 @@ fn send_back_request(
     }
 }
 
+/// Replaces the delay level of a copy by a time.
+fn timed(mut copy: SendMessageV2, delay: Duration) -> Result<SendMessageV2, CodecError> {
+    let text = copy.properties.take().unwrap_or_default();
+    let mut properties = PropertiesBuf::from(&Properties::new(text.into()));
+    properties.remove(property::DELAY);
+    // Relative: it is the broker's clock that counts.
+    properties.set(property::TIMER_DELAY_MS, &delay.as_millis().to_string())?;
+    copy.properties = Some(properties.into_string());
+    Ok(copy)
+}
+
 /// The body goes out as it was stored: compressed, if it was.
 fn copy_request(
     group: &str,
@@ -89,7 +140,18 @@ fn copy_request(
     let mut properties = PropertiesBuf::from(&record.properties);
     // A copy is no half message, even if the original was one.
     properties.remove(property::TRANSACTION_PREPARED);
-    properties.remove(property::DELAY);
+    // Nor is it to wait as the original did: a broker ignores a time for a message that it has timed before.
+    for own in [
+        property::DELAY,
+        property::TIMER_DELAY_SEC,
+        property::TIMER_DELAY_MS,
+        property::TIMER_DELIVER_MS,
+        property::TIMER_OUT_MS,
+        property::TIMER_ENQUEUE_MS,
+        property::TIMER_DEQUEUE_MS,
+    ] {
+        properties.remove(own);
+    }
     properties.set(property::RETRY_TOPIC, origin_topic)?;
     if properties.get(property::ORIGIN_MESSAGE_ID).is_none() {
         properties.set(property::ORIGIN_MESSAGE_ID, &message.message_id())?;
@@ -129,7 +191,7 @@ mod tests {
 
     use super::*;
     use crate::protocol::bodies::MessageQueue;
-    use crate::protocol::{Properties, SysFlag, Text};
+    use crate::protocol::{SysFlag, Text};
 
     fn message(topic: &'static str, properties: &'static str, reconsume_times: i32) -> MessageView {
         let record = Record {
@@ -198,6 +260,26 @@ mod tests {
             copy.sys_flag, 0x301,
             "compression stays, transaction and addresses do not"
         );
+    }
+
+    #[test]
+    fn a_timed_copy_has_a_time_instead_of_a_level_and_nothing_of_an_earlier_time() {
+        let properties = "UNIQ_KEY\u{1}AB\u{2}TIMER_DELIVER_MS\u{1}5\u{2}TIMER_OUT_MS\u{1}4\u{2}TIMER_ENQUEUE_MS\u{1}3\u{2}";
+        let first = message("orders", properties, 0);
+        let delay = Duration::from_secs(7000);
+        let give_back = GiveBack::Timed(delay);
+        let copy = copy_request("billing", first.record(), &first, "orders", give_back, 16).unwrap();
+        let sent = timed(copy, delay).unwrap().properties.unwrap();
+        let sent = Properties::new(Text::from(sent));
+        let expected = [
+            ("UNIQ_KEY", "AB"),
+            ("RETRY_TOPIC", "orders"),
+            ("ORIGIN_MESSAGE_ID", "AB"),
+            ("RECONSUME_TIME", "1"),
+            ("MAX_RECONSUME_TIMES", "16"),
+            ("TIMER_DELAY_MS", "7000000"),
+        ];
+        assert_eq!(sent.iter().collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -61,6 +61,18 @@ pub(super) enum Fault {
     Unreadable(String),
 }
 
+impl Fault {
+    /// The same for another message of the same call.
+    pub(super) fn again(&self) -> Self {
+        match self {
+            Self::Failed(error) => Self::Failed(error.to_string().into()),
+            Self::Panicked(text) => Self::Panicked(text.clone()),
+            Self::TimedOut(limit) => Self::TimedOut(*limit),
+            Self::Unreadable(reason) => Self::Unreadable(reason.clone()),
+        }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -81,8 +93,17 @@ pub(super) async fn attempt(
     if let Some(error) = message.body_error() {
         return Err(Fault::Unreadable(error.to_string()));
     }
-    // The call itself is inside the future, because a function may panic before it returns one.
-    let mut call = pin!(catch(handler.handle(message)));
+    guard(|| handler.handle(message), limit).await
+}
+
+/// Runs a call of the user's code to its end or to the limit. `call` makes it here, where it stays: a future that is
+/// handed on is copied.
+pub(super) async fn guard<T, F: Future<Output = Result<T, BoxError>>>(
+    call: impl FnOnce() -> F,
+    limit: Duration,
+) -> Result<T, Fault> {
+    // The user's function is called inside the future, because it may panic before it returns one.
+    let mut call = pin!(catch(call()));
     // Most handlers of a busy consumer end at the first poll; a timer for those would cost more than they do.
     let first = poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await;
     let ended = match first {

@@ -18,7 +18,7 @@ use crate::cluster::{BoxFuture, GroupMember};
 use crate::message::MessageView;
 use crate::protocol::bodies::{
     ConsumeDirectlyResult, ConsumeType, ConsumerData, ConsumerRunningInfo, ConsumerStatus, MessageModel,
-    MessageQueue, OffsetTable, ProcessQueueInfo, QueueMap, SubscriptionData,
+    MessageQueue, OffsetTable, ProcessQueueInfo, QueueMap,
 };
 use crate::protocol::requests::{
     ConsumeMessageDirectly, ConsumerStatusFromClient, GetConsumerRunningInfo, ResetConsumerClientOffset,
@@ -36,11 +36,8 @@ impl GroupMember for Member {
     }
 
     fn topics(&self) -> Vec<String> {
-        self.0
-            .subscriptions
-            .keys()
-            .map(|topic| topic.to_string())
-            .collect()
+        let topics = self.0.subscriptions.table();
+        topics.keys().map(|topic| topic.to_string()).collect()
     }
 
     fn heartbeat(&self) -> ConsumerData {
@@ -49,7 +46,7 @@ impl GroupMember for Member {
             consume_type: ConsumeType::Passively,
             group_name: self.0.group.to_string(),
             message_model: MessageModel::Clustering,
-            subscription_data_set: self.0.subscription_data(),
+            subscription_data_set: self.0.subscriptions.data(),
             unit_mode: false,
         }
     }
@@ -89,13 +86,6 @@ impl GroupMember for Member {
 }
 
 impl Engine {
-    fn subscription_data(&self) -> Vec<SubscriptionData> {
-        self.subscriptions
-            .iter()
-            .map(|(topic, filter)| filter.subscription(topic, self.version))
-            .collect()
-    }
-
     /// An operator moved the group. Java waits ten seconds for what is in progress; here what is in progress cannot
     /// move an offset any more.
     fn reset_offsets(self: &Arc<Self>, frame: Frame) -> Frame {
@@ -159,7 +149,7 @@ impl Engine {
             ("PROP_CONSUME_TYPE", "CONSUME_PASSIVELY".to_owned()),
             ("PROP_CLIENT_VERSION", env!("CARGO_PKG_VERSION").to_owned()),
             ("PROP_THREADPOOL_CORE_SIZE", options.concurrency.to_string()),
-            ("PROP_CONSUMER_START_TIMESTAMP", self.version.to_string()),
+            ("PROP_CONSUMER_START_TIMESTAMP", self.started.to_string()),
             ("maxReconsumeTimes", options.max_reconsume_times.to_string()),
             ("pullBatchSize", options.pull_batch_size.to_string()),
             ("pullThresholdForQueue", options.limits.messages.to_string()),
@@ -185,7 +175,7 @@ impl Engine {
             opaque,
             ConsumerRunningInfo {
                 properties,
-                subscription_set: self.remote.wire_subscriptions(self.subscription_data()),
+                subscription_set: self.remote.wire_subscriptions(self.subscriptions.data()),
                 mq_table,
                 ..ConsumerRunningInfo::default()
             },

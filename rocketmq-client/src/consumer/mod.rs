@@ -13,6 +13,7 @@
 mod agreement;
 mod allocate;
 mod assignment;
+mod batch;
 mod budget;
 mod builder;
 mod engine;
@@ -32,11 +33,15 @@ mod rebalance;
 mod received;
 mod remote;
 mod requeue;
+mod resubscribe;
+mod retry_policy;
 mod stream;
+mod subscriptions;
 mod traced;
 mod worker;
 
 pub use allocate::{AllocateAveragely, AllocateByCircle, AllocateStrategy};
+pub use batch::{BatchOutcome, IntoBatchOutcome};
 pub use builder::PushConsumerBuilder;
 pub use filter::Filter;
 pub use first_offset::ConsumeFrom;

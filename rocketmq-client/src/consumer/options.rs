@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::allocate::{AllocateAveragely, AllocateStrategy};
 use super::first_offset::ConsumeFrom;
 use super::process_queue::Limits;
+use super::retry_policy::RetryPolicy;
 
 /// See the setters of [`PushConsumerBuilder`](super::PushConsumerBuilder).
 #[derive(Clone, Debug)]
@@ -13,6 +14,12 @@ pub(super) struct Options {
     pub(super) concurrency: usize,
     pub(super) consume_from: ConsumeFrom,
     pub(super) max_reconsume_times: i32,
+    /// When a message comes again that failed.
+    pub(super) retry: RetryPolicy,
+    /// How many messages a handler of batches gets at the most.
+    pub(super) batch_size: usize,
+    /// How long a batch may wait to be filled.
+    pub(super) batch_linger: Duration,
     pub(super) pull_batch_size: usize,
     pub(super) limits: Limits,
     pub(super) max_cached_bytes: usize,
@@ -35,6 +42,9 @@ impl Default for Options {
             concurrency: 20,
             consume_from: ConsumeFrom::Last,
             max_reconsume_times: 16,
+            retry: RetryPolicy::default(),
+            batch_size: 1,
+            batch_linger: Duration::ZERO,
             pull_batch_size: 32,
             limits: Limits {
                 messages: 1000,
@@ -64,6 +74,7 @@ impl Options {
         };
         range("concurrency", self.concurrency, 1, MAX_CONCURRENCY);
         range("pull_batch_size", self.pull_batch_size, 1, 1024);
+        range("the size of batches", self.batch_size, 1, 1024);
         range(
             "max_cached_messages_per_queue",
             self.limits.messages,

@@ -37,24 +37,35 @@ pub enum Retry {
     Level(u8),
     /// After this time, rounded up to the next delay level of a broker with default levels; at most 2 h.
     After(Duration),
+    /// After this time, to the second, also where that is longer than the levels go: up to 3 days unless the broker is
+    /// configured otherwise. Brokers before 5.0, and those that refuse it (a longer time, timers switched off), do as
+    /// with [`After`](Self::After).
+    ///
+    /// It costs more than the others: no broker can time a message that is given back to it, so the client sends a
+    /// copy, with its body, to the retry topic. A broker cuts due times to whole seconds: the message may come up to
+    /// one second early.
+    Exactly(Duration),
 }
 
 impl Retry {
     /// The delay level on the wire; 0 leaves it to the broker.
     pub(super) fn delay_level(self) -> i32 {
-        let level = match self {
-            Self::Broker => return 0,
-            Self::Level(level) => level.clamp(1, MAX_LEVEL),
-            Self::After(delay) => {
-                let shorter = DELAY_LEVEL_SECONDS
-                    .iter()
-                    .take_while(|&&seconds| Duration::from_secs(seconds) < delay)
-                    .count();
-                u8::try_from(shorter + 1).map_or(MAX_LEVEL, |level| level.min(MAX_LEVEL))
-            }
-        };
-        i32::from(level)
+        match self {
+            Self::Broker => 0,
+            Self::Level(level) => i32::from(level.clamp(1, MAX_LEVEL)),
+            Self::After(delay) | Self::Exactly(delay) => level_of(delay),
+        }
     }
+}
+
+/// The first level that is no shorter than this.
+fn level_of(delay: Duration) -> i32 {
+    let shorter = DELAY_LEVEL_SECONDS
+        .iter()
+        .take_while(|&&seconds| Duration::from_secs(seconds) < delay)
+        .count();
+    let level = u8::try_from(shorter + 1).map_or(MAX_LEVEL, |level| level.min(MAX_LEVEL));
+    i32::from(level)
 }
 
 impl From<Retry> for Outcome {
@@ -66,7 +77,7 @@ impl From<Retry> for Outcome {
 /// What a handler may return.
 ///
 /// `()` and [`Outcome`] say it plainly. Of a `Result`, an error of any kind means that the delivery failed: it is
-/// logged and the message comes again as with [`Retry::Broker`].
+/// logged and the message comes again as the consumer's [`retry`](super::PushConsumerBuilder::retry) says.
 pub trait IntoOutcome {
     /// The decision, or why there is none.
     ///
@@ -104,15 +115,27 @@ impl<E: Into<BoxError>> IntoOutcome for Result<Outcome, E> {
 pub(super) enum GiveBack {
     /// Deliver it again after this delay level; 0 leaves it to the broker.
     Later(i32),
+    /// Deliver it again after this time, if the broker can.
+    Timed(Duration),
     /// It is dead.
     Dead,
 }
 
+impl From<Retry> for GiveBack {
+    fn from(retry: Retry) -> Self {
+        match retry {
+            Retry::Exactly(delay) => Self::Timed(delay),
+            retry => Self::Later(retry.delay_level()),
+        }
+    }
+}
+
 impl GiveBack {
     /// The delay level of a send-back request.
-    pub(super) const fn delay_level(self) -> i32 {
+    pub(super) fn delay_level(self) -> i32 {
         match self {
             Self::Later(level) => level,
+            Self::Timed(delay) => level_of(delay),
             Self::Dead => -1,
         }
     }
@@ -123,6 +146,7 @@ impl GiveBack {
         match self {
             Self::Later(0) => reconsume_times.max(0).saturating_add(3).min(i32::from(MAX_LEVEL)),
             Self::Later(level) => level,
+            Self::Timed(delay) => level_of(delay),
             Self::Dead => 0,
         }
     }
@@ -130,7 +154,7 @@ impl GiveBack {
     /// The number of retries that a copy carries: what makes the broker call it dead is one above the maximum.
     pub(super) fn next_reconsume_times(self, reconsume_times: i32, max_reconsume_times: i32) -> i32 {
         match self {
-            Self::Later(_) => reconsume_times.max(0).saturating_add(1),
+            Self::Later(_) | Self::Timed(_) => reconsume_times.max(0).saturating_add(1),
             Self::Dead => max_reconsume_times.saturating_add(1),
         }
     }
@@ -174,6 +198,7 @@ mod tests {
             (Retry::After(Duration::from_secs(60)), 5),
             (Retry::After(Duration::from_secs(7200)), 18),
             (Retry::After(Duration::from_secs(999_999)), 18),
+            (Retry::Exactly(Duration::from_secs(61)), 6),
         ] {
             assert_eq!(retry.delay_level(), level, "{retry:?}");
         }
@@ -187,6 +212,11 @@ mod tests {
             assert_eq!(GiveBack::Later(0).explicit_level(times), level);
         }
         assert_eq!(GiveBack::Later(5).explicit_level(9), 5);
+        assert_eq!(
+            GiveBack::from(Retry::Exactly(Duration::from_secs(7))).explicit_level(9),
+            3
+        );
+        assert_eq!(GiveBack::from(Retry::Level(7)), GiveBack::Later(7));
         assert_eq!(GiveBack::Later(0).next_reconsume_times(2, 16), 3);
         assert_eq!(GiveBack::Dead.next_reconsume_times(2, 16), 17);
     }

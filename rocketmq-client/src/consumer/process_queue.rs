@@ -5,16 +5,21 @@
 //!
 //! Protocol source: `ProcessQueue`, `DefaultMQPushConsumerImpl#pullMessage` (the three limits).
 
+mod batch;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::budget::Budget;
 use super::outcome::GiveBack;
 use crate::protocol::Record;
 use crate::protocol::bodies::MessageQueue;
 use crate::sync::lock;
+
+pub(super) use batch::Found;
 
 /// How much of one queue may be in the cache.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +85,10 @@ struct State {
     blocked: Option<Wanted>,
     /// Whether the queue waits in line for a worker; kept by [`Ready`](super::ready::Ready).
     listed: bool,
+    /// Until when what waits here may wait for more, so that a batch is full.
+    full_until: Option<Instant>,
+    /// Whether somebody looks again by then.
+    looked_after: bool,
     dropped: bool,
 }
 
@@ -132,6 +141,8 @@ impl ProcessQueue {
                 end: offset,
                 blocked: None,
                 listed: false,
+                full_until: None,
+                looked_after: false,
                 dropped: false,
             }),
         }

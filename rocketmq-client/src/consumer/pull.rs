@@ -15,6 +15,7 @@ use super::first_offset::{FirstOffset, first_offset};
 use super::process_queue::{ProcessQueue, SLOT_BYTES, Wanted};
 use super::received::{Damaged, Received};
 use super::remote::Pull;
+use super::subscriptions::Subscription;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::ResponseCode;
 use crate::protocol::bodies::{MASTER_ID, MessageQueue};
@@ -52,6 +53,10 @@ struct Loop {
     queue: MessageQueue,
     stop: CancellationToken,
     process: Arc<ProcessQueue>,
+    /// What the pulls ask for.
+    subscription: Arc<Subscription>,
+    /// How often the subscriptions had changed when this one was read.
+    changes: u64,
     /// The next offset to pull.
     offset: i64,
     /// The broker to pull from, as the last response suggested.
@@ -69,9 +74,11 @@ impl Engine {
     pub(super) fn spawn_pull(self: &Arc<Self>, queue: MessageQueue, start: Start, stop: CancellationToken) {
         let engine = Arc::clone(self);
         self.intake.spawn("pull", move |_| async move {
-            let consume = consume(engine, queue, start, stop.clone());
-            // Every wait in there can be cut off: nothing is received before it is in the process queue.
-            stop.run_until_cancelled(consume).await;
+            let open = open(engine, queue, start, stop.clone());
+            // Every wait in here can be cut off: nothing is received before it is in the process queue.
+            if let Some(Some(mut pulls)) = stop.run_until_cancelled(open).await {
+                pulls.run().await;
+            }
         });
     }
 
@@ -91,7 +98,13 @@ impl Engine {
     }
 }
 
-async fn consume(engine: Arc<Engine>, queue: MessageQueue, start: Start, stop: CancellationToken) {
+/// Finds out where a queue starts; `None` if it was lost meanwhile.
+async fn open(
+    engine: Arc<Engine>,
+    queue: MessageQueue,
+    start: Start,
+    stop: CancellationToken,
+) -> Option<Loop> {
     if let Start::Group { shared: true, .. } = start {
         sleep(HAND_OVER).await;
     }
@@ -108,21 +121,25 @@ async fn consume(engine: Arc<Engine>, queue: MessageQueue, start: Start, stop: C
         }
     };
     if !opened {
-        return;
+        return None;
     }
     info!(group = %engine.group, %queue, offset, "queue assigned");
-    let mut pulls = Loop {
+    // In this order: a change in between is then seen as one.
+    let changes = engine.subscriptions.changes();
+    let subscription = engine.subscriptions.of(&queue.topic)?;
+    Some(Loop {
         engine,
         queue,
         stop,
         process,
+        subscription,
+        changes,
         offset,
         broker_id: MASTER_ID,
         expected: 0,
         failures: 0,
         damaged: 0,
-    };
-    while pulls.once().await {}
+    })
 }
 
 /// The first offset, and whether the broker has it as the group's. Asks until there is an answer: no answer is no
@@ -155,6 +172,22 @@ async fn ask_start_of(engine: &Engine, queue: &MessageQueue, appeared: bool) -> 
 }
 
 impl Loop {
+    /// Pulls until the queue is lost.
+    async fn run(&mut self) {
+        loop {
+            // Cut off when the filter changes, too: a broker wakes a held pull only for what it was asked for.
+            let cut = lock(&self.engine.assignment).cut_of(&self.queue, &self.stop);
+            let Some(cut) = cut else { return };
+            if cut
+                .run_until_cancelled(async { while self.once().await {} })
+                .await
+                .is_some()
+            {
+                return;
+            }
+        }
+    }
+
     /// Pulls once. False when the queue was lost.
     async fn once(&mut self) -> bool {
         let wanted = Wanted {
@@ -164,6 +197,9 @@ impl Loop {
         self.engine.unpaused().await;
         self.process.room_for(wanted).await;
         let reserved = self.engine.budget.reserve(self.expected).await;
+        if self.is_replaced() && !self.take_over() {
+            return false;
+        }
         let commit_offset = lock(&self.engine.assignment).progress_of(&self.queue);
         let pull = Pull {
             queue: &self.queue,
@@ -171,13 +207,23 @@ impl Loop {
             offset: self.offset,
             max_messages: self.engine.options.pull_batch_size,
             commit_offset,
-            version: self.engine.version,
+            version: self.subscription.version,
         };
         let result = self.engine.remote.pull(pull).await;
         let kept = match result {
             Ok(result) => {
                 // A pull may have been held by the broker since before the pause.
                 self.engine.unpaused().await;
+                if self.is_replaced() {
+                    let asked_for = self.subscription.version;
+                    if !self.take_over() {
+                        return false;
+                    }
+                    if self.subscription.version != asked_for {
+                        // The answer is that of an earlier filter: what that left out would be passed by.
+                        return true;
+                    }
+                }
                 self.broker_id = result.header.suggest_which_broker_id;
                 self.receive(result).await
             }
@@ -189,6 +235,24 @@ impl Loop {
         };
         drop(reserved);
         kept
+    }
+
+    /// Whether what is pulled may not be what is subscribed to any more. One load for each pull.
+    fn is_replaced(&self) -> bool {
+        self.engine.subscriptions.changes() != self.changes
+    }
+
+    /// Pulls what is subscribed to now. False if that is nothing.
+    fn take_over(&mut self) -> bool {
+        self.changes = self.engine.subscriptions.changes();
+        match self.engine.subscriptions.of(&self.queue.topic) {
+            Some(subscription) => {
+                self.subscription = subscription;
+                true
+            }
+            // The queue is about to be given up.
+            None => false,
+        }
     }
 
     async fn receive(&mut self, result: PullResult) -> bool {
@@ -222,8 +286,8 @@ impl Loop {
             .records
             .last()
             .map_or(self.offset, |record| record.queue_offset.saturating_add(1));
-        if let Some(filter) = self.engine.filter(&self.queue.topic) {
-            received.keep(filter);
+        if !self.subscription.filter.is_all() {
+            received.keep(&self.subscription.filter);
         }
         let new = self.process.put(received.records, bytes);
         if new > 0 {

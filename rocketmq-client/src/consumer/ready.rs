@@ -33,37 +33,50 @@ impl Ready {
         self.wake.notify_one();
     }
 
-    /// The next message, if there is one. Wakes another worker when there are more.
+    /// The next message, if there is one.
     pub(super) fn take(&self) -> Option<(Arc<ProcessQueue>, Claim)> {
+        self.take_by(|queue| queue.take_listed())
+    }
+
+    /// The next of what `take` takes out of a queue, if there is any; `take` also says whether the queue stays in line.
+    /// Wakes another worker when there is more.
+    pub(super) fn take_by<T>(
+        &self,
+        take: impl Fn(&Arc<ProcessQueue>) -> (Option<T>, bool),
+    ) -> Option<(Arc<ProcessQueue>, T)> {
         let mut line = lock(&self.line);
         while let Some(queue) = line.pop_front() {
-            let (claim, more) = queue.take_listed();
+            let (taken, more) = take(&queue);
             if more {
                 line.push_back(Arc::clone(&queue));
             }
-            let Some(claim) = claim else { continue };
+            let Some(taken) = taken else { continue };
             // Workers wake each other as long as there is work: none is woken in vain when one can do it all.
             if !line.is_empty() && self.idle.load(Ordering::Relaxed) > 0 {
                 self.wake.notify_one();
             }
-            return Some((queue, claim));
+            return Some((queue, taken));
         }
         None
     }
 
-    /// Waits for the next message, as long as `wanted` says that the worker is.
+    /// Waits for what `take` takes out of the line, as long as `wanted` says that the worker is.
     ///
     /// # Cancellation
-    /// Safe: no message is taken.
-    pub(super) async fn next(&self, wanted: impl Fn() -> bool) -> Option<(Arc<ProcessQueue>, Claim)> {
+    /// Safe: nothing is taken.
+    pub(super) async fn next<T>(
+        &self,
+        take: impl Fn(&Self) -> Option<T>,
+        wanted: impl Fn() -> bool,
+    ) -> Option<T> {
         while wanted() {
-            if let Some(found) = self.take() {
+            if let Some(found) = take(self) {
                 return Some(found);
             }
             let _idle = Idle::enter(&self.idle);
             // Once more, now that it is counted: who fills the line after this look sees the counter and notifies,
             // and a notification without a waiter is kept.
-            if let Some(found) = self.take() {
+            if let Some(found) = take(self) {
                 return Some(found);
             }
             self.wake.notified().await;
@@ -167,7 +180,7 @@ mod tests {
         for _ in 0..5 {
             let (ready, gate) = (Arc::clone(&ready), Arc::clone(&gate));
             workers.spawn(async move {
-                let claimed = ready.next(|| true).await.unwrap();
+                let claimed = ready.next(Ready::take, || true).await.unwrap();
                 // Nobody gets past here before all five have a message.
                 gate.wait().await;
                 claimed.1.number

@@ -80,7 +80,7 @@ impl Engine {
 
     async fn rebalance_once(self: &Arc<Self>) -> Division {
         let mut all = Division::Settled;
-        for topic in self.subscriptions.keys() {
+        for topic in self.subscriptions.table().keys() {
             if self.divide_topic(topic).await == Division::Unsettled {
                 all = Division::Unsettled;
             }
@@ -128,7 +128,12 @@ impl Engine {
         };
         let (added, removed) = {
             let stop = self.intake.token();
-            lock(&self.assignment).divide(topic, &target, stop)
+            let mut assignment = lock(&self.assignment);
+            // Under the lock, or a topic that is just being given up could get its queues back.
+            if !self.subscriptions.contains(topic) {
+                return Division::Settled;
+            }
+            assignment.divide(topic, &target, stop)
         };
         self.change(topic, members.len(), added, removed);
         Division::Settled
@@ -153,7 +158,13 @@ impl Engine {
         Some(share)
     }
 
-    fn change(self: &Arc<Self>, topic: &str, members: usize, added: Vec<Added>, removed: Vec<Removed>) {
+    pub(super) fn change(
+        self: &Arc<Self>,
+        topic: &str,
+        members: usize,
+        added: Vec<Added>,
+        removed: Vec<Removed>,
+    ) {
         if added.is_empty() && removed.is_empty() {
             return;
         }

@@ -17,7 +17,7 @@ use crate::protocol::requests::{
     ConsumerConnectionList, ConsumerListByGroup, ConsumerSendMsgBack, MaxOffset, PullMessage, PullResult,
     QueryConsumerOffset, SearchOffset, SendMessageV2, UpdateConsumerOffset, pull_flag,
 };
-use crate::protocol::{Request, ResponseCode};
+use crate::protocol::{BrokerVersion, Request, ResponseCode};
 use crate::sync::lock;
 use crate::transport::random;
 
@@ -288,6 +288,21 @@ impl Remote {
         Ok(())
     }
 
+    /// Sends a copy of a message to the retry topic on the broker that stored it.
+    pub(super) async fn send_copy_home(&self, from: &MessageQueue, mut copy: SendMessageV2) -> Result<()> {
+        copy.topic = self.cluster.wire_name(&copy.topic).into_owned();
+        copy.unit_mode = Some(self.cluster.unit_mode());
+        let address = self.address(&from.broker_name, MASTER_ID)?;
+        self.cluster.call_addr(&address, &copy, TIMEOUT).await?;
+        Ok(())
+    }
+
+    /// The version of the broker that a queue is on, if that has answered a heartbeat.
+    pub(super) fn version_of(&self, queue: &MessageQueue) -> Option<BrokerVersion> {
+        let address = self.address(&queue.broker_name, MASTER_ID).ok()?;
+        self.cluster.known_broker_version(&address)
+    }
+
     /// Tells all brokers who is here, unless that was done a moment ago: many pulls may fail for one reason.
     pub(super) async fn heartbeat(&self) {
         let now = Instant::now();
@@ -298,6 +313,12 @@ impl Remote {
             }
             *last = Some(now);
         }
+        self.cluster.heartbeat_now().await;
+    }
+
+    /// Tells all brokers who is here, now, and waits for their answers.
+    pub(super) async fn announce(&self) {
+        *lock(&self.last_heartbeat) = Some(Instant::now());
         self.cluster.heartbeat_now().await;
     }
 

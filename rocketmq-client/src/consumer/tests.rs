@@ -1,5 +1,10 @@
 //! The consumer against a scripted broker: what it does when things go wrong.
 
+mod batches;
+mod leasing;
+mod resubscribing;
+mod retrying;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -216,6 +221,15 @@ fn collector() -> (
 
 async fn soon<F: Future>(future: F) -> F::Output {
     timeout(LONG, future).await.expect("it happens in time")
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    soon(async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
-//! Workers: each takes one message at a time, calls the handler, and settles what it decided.
+//! Workers: each takes some work out of the line, calls the handler, and settles what it decided.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::task::coop::consume_budget;
 use tokio_util::sync::CancellationToken;
@@ -11,16 +13,55 @@ use super::engine::{Counters, Engine};
 use super::handler::{Fault, Handler, attempt};
 use super::outcome::{GiveBack, Outcome};
 use super::process_queue::{Claim, ProcessQueue};
+use super::ready::Ready;
 use crate::message::MessageView;
+use crate::protocol::Record;
 use crate::sync::lock;
+
+/// What workers take out of the line, and what they do with it.
+pub(super) trait Work: Send + Sync + 'static {
+    /// What one worker has in hand.
+    type Taken: Send;
+
+    fn take(&self, ready: &Ready) -> Option<Self::Taken>;
+
+    /// Runs to its end; a worker that is to stop waits for it.
+    fn consume(&self, engine: &Engine, taken: Self::Taken) -> impl Future<Output = ()> + Send;
+
+    /// What the handler makes of one message that an operator wants consumed, outside of the line.
+    fn try_one(
+        &self,
+        message: MessageView,
+        limit: Duration,
+    ) -> impl Future<Output = Result<Outcome, Fault>> + Send;
+}
+
+/// One message at a time.
+pub(super) struct Singly<H>(pub(super) H);
+
+impl<H: Handler> Work for Singly<H> {
+    type Taken = (Arc<ProcessQueue>, Claim);
+
+    fn take(&self, ready: &Ready) -> Option<Self::Taken> {
+        ready.take()
+    }
+
+    async fn consume(&self, engine: &Engine, (process, claim): Self::Taken) {
+        engine.consume(&self.0, process, claim).await;
+    }
+
+    async fn try_one(&self, message: MessageView, limit: Duration) -> Result<Outcome, Fault> {
+        attempt(&self.0, message, limit).await
+    }
+}
 
 impl Engine {
     /// Starts workers with these numbers.
-    pub(super) fn spawn_workers<H: Handler>(self: &Arc<Self>, handler: &Arc<H>, numbers: Vec<usize>) {
+    pub(super) fn spawn_workers<W: Work>(self: &Arc<Self>, work: &Arc<W>, numbers: Vec<usize>) {
         for number in numbers {
-            let (engine, handler) = (Arc::clone(self), Arc::clone(handler));
+            let (engine, work) = (Arc::clone(self), Arc::clone(work));
             self.workers.spawn("consume", move |stop| async move {
-                engine.work(&*handler, number, &stop).await;
+                engine.work(&*work, number, &stop).await;
             });
         }
     }
@@ -37,24 +78,36 @@ impl Engine {
         self.ready.wake_all();
     }
 
-    fn is_wanted(&self, number: usize) -> bool {
+    pub(super) fn is_wanted(&self, number: usize) -> bool {
         number < self.concurrency.load(Ordering::Relaxed)
     }
 
-    async fn work<H: Handler>(self: &Arc<Self>, handler: &H, number: usize, stop: &CancellationToken) {
+    /// Whether the worker of this number, which found nothing to do, ends for good.
+    pub(super) fn retires(&self, number: usize) -> bool {
+        let mut alive = lock(&self.alive);
+        // Under the lock, or it could be wanted again just now and counted as alive.
+        let retires = !self.is_wanted(number);
+        if retires {
+            alive.remove(&number);
+        }
+        retires
+    }
+
+    async fn work<W: Work>(self: &Arc<Self>, work: &W, number: usize, stop: &CancellationToken) {
         loop {
-            let next = match self.is_wanted(number).then(|| self.ready.take()).flatten() {
+            let next = match self.is_wanted(number).then(|| work.take(&self.ready)).flatten() {
                 Some(next) => Some(next),
                 None => {
-                    let next = self.ready.next(|| self.is_wanted(number));
+                    let take = |ready: &Ready| work.take(ready);
+                    let next = self.ready.next(take, || self.is_wanted(number));
                     match stop.run_until_cancelled(next).await {
                         Some(next) => next,
                         None => return,
                     }
                 }
             };
-            if let Some((process, claim)) = next {
-                self.consume(handler, process, claim).await;
+            if let Some(taken) = next {
+                work.consume(self, taken).await;
                 if stop.is_cancelled() {
                     return;
                 }
@@ -62,10 +115,7 @@ impl Engine {
                 consume_budget().await;
                 continue;
             }
-            let mut alive = lock(&self.alive);
-            // Under the lock, or it could be wanted again just now and counted as alive.
-            if !self.is_wanted(number) {
-                alive.remove(&number);
+            if self.retires(number) {
                 return;
             }
         }
@@ -77,13 +127,31 @@ impl Engine {
             record,
             undelivered,
         } = claim;
-        let message =
-            MessageView::in_namespace(record, process.queue.clone(), self.remote.cluster().namespace());
-        let give_back = match undelivered {
+        let message = self.view(record, &process);
+        let decision = match undelivered {
             Some(give_back) => Some(give_back),
-            None => self.decide(handler, &message).await,
+            None => {
+                let outcome = self.deliver(handler, &message).await;
+                self.judge(&message, outcome)
+            }
         };
-        let Some(give_back) = give_back else {
+        self.settle(&process, number, &message, decision).await;
+    }
+
+    /// A received message as the user sees it.
+    pub(super) fn view(&self, record: Record, process: &ProcessQueue) -> MessageView {
+        MessageView::in_namespace(record, process.queue.clone(), self.remote.cluster().namespace())
+    }
+
+    /// Carries out what was decided about a message; `None` is an acknowledgement.
+    pub(super) async fn settle(
+        &self,
+        process: &Arc<ProcessQueue>,
+        number: u64,
+        message: &MessageView,
+        decision: Option<GiveBack>,
+    ) {
+        let Some(give_back) = decision else {
             Counters::add(&self.counters.acknowledged, 1);
             process.finish(number);
             return;
@@ -91,7 +159,7 @@ impl Engine {
         if self.is_abandoned() {
             return;
         }
-        if self.give_back(&message, give_back).await {
+        if self.give_back(message, give_back).await {
             process.finish(number);
             return;
         }
@@ -101,7 +169,7 @@ impl Engine {
             // The handler has given the message up: only telling so is repeated.
             GiveBack::Dead => Some(give_back),
             // Another attempt is what was asked for, so it may as well be made here.
-            GiveBack::Later(_) => {
+            GiveBack::Later(_) | GiveBack::Timed(_) => {
                 record.reconsume_times = record.reconsume_times.saturating_add(1);
                 None
             }
@@ -111,11 +179,15 @@ impl Engine {
             record,
             undelivered,
         };
-        self.requeue.add(process, claim);
+        self.requeue.add(Arc::clone(process), claim);
     }
 
-    /// Runs the handler; `None` is an acknowledgement.
-    async fn decide<H: Handler>(&self, handler: &H, message: &MessageView) -> Option<GiveBack> {
+    /// Runs the handler.
+    pub(super) async fn deliver<H: Handler>(
+        &self,
+        handler: &H,
+        message: &MessageView,
+    ) -> Result<Outcome, Fault> {
         let span = debug_span!(
             "process",
             topic = message.topic(),
@@ -130,12 +202,17 @@ impl Engine {
         if let (Some(tracer), Some(traced)) = (tracer, traced) {
             self.trace_after(tracer, traced, &outcome);
         }
+        outcome
+    }
+
+    /// What becomes of a message after this outcome; `None` is an acknowledgement. Counts and logs it.
+    pub(super) fn judge(&self, message: &MessageView, outcome: Result<Outcome, Fault>) -> Option<GiveBack> {
         let fault = match outcome {
             Ok(Outcome::Ack) => return None,
             Ok(Outcome::Retry(retry)) => {
                 debug!(group = %self.group, ?message, ?retry, "the handler wants the message again");
                 Counters::add(&self.counters.retried, 1);
-                return Some(GiveBack::Later(retry.delay_level()));
+                return Some(GiveBack::from(retry));
             }
             Ok(Outcome::Reject(reason)) => {
                 warn!(group = %self.group, ?message, %reason, "the handler rejected the message, it becomes a dead letter");
@@ -144,8 +221,14 @@ impl Engine {
             }
             Err(fault) => fault,
         };
+        self.count_fault(message, &fault);
+        Some(GiveBack::from(self.options.retry.after(message.attempt())))
+    }
+
+    /// A delivery failed without a decision.
+    pub(super) fn count_fault(&self, message: &MessageView, fault: &Fault) {
         Counters::add(&self.counters.retried, 1);
-        match &fault {
+        match fault {
             Fault::Panicked(_) => {
                 Counters::add(&self.counters.panicked, 1);
                 error!(group = %self.group, ?message, %fault, "a delivery failed, the message comes again");
@@ -158,6 +241,5 @@ impl Engine {
                 warn!(group = %self.group, ?message, %fault, "a delivery failed, the message comes again");
             }
         }
-        Some(GiveBack::Later(0))
     }
 }

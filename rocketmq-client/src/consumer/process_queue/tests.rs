@@ -8,13 +8,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::protocol::{Properties, SysFlag, Text};
 
-const NO_LIMITS: Limits = Limits {
+pub(super) const NO_LIMITS: Limits = Limits {
     messages: usize::MAX,
     bytes: usize::MAX,
     span: i64::MAX,
 };
 
-fn record(offset: i64) -> Record {
+pub(super) fn record(offset: i64) -> Record {
     Record {
         queue_id: 0,
         flag: 0,
@@ -33,7 +33,7 @@ fn record(offset: i64) -> Record {
     }
 }
 
-fn queue(offset: i64, limits: Limits) -> ProcessQueue {
+pub(super) fn queue(offset: i64, limits: Limits) -> ProcessQueue {
     ProcessQueue::new(
         MessageQueue::new("orders", "broker-a", 0),
         offset,
@@ -42,7 +42,7 @@ fn queue(offset: i64, limits: Limits) -> ProcessQueue {
     )
 }
 
-fn records(offsets: impl IntoIterator<Item = i64>) -> Vec<Record> {
+pub(super) fn records(offsets: impl IntoIterator<Item = i64>) -> Vec<Record> {
     offsets.into_iter().map(record).collect()
 }
 
