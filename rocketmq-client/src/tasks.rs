@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
+use tokio::runtime::{EnterGuard, Handle};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -62,6 +62,11 @@ impl Tasks {
     /// Cancelled once the group is asked to stop.
     pub(crate) fn token(&self) -> &CancellationToken {
         &self.0.stop
+    }
+
+    /// Lets what the caller polls meanwhile use the timers and sockets of the runtime, wherever the caller is.
+    pub(crate) fn enter(&self) -> EnterGuard<'_> {
+        self.0.runtime.enter()
     }
 
     /// Asks all tasks to stop without waiting for them.

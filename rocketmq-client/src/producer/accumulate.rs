@@ -31,6 +31,7 @@ use crate::error::{Error, ErrorKind, Persisted, Result};
 use crate::message::Message;
 use crate::protocol::{java_hash, property};
 use crate::sync::lock;
+use crate::trace::now_millis;
 
 /// How much longer a send waits for the answer to its batch than it may take: the batch's own error says more than
 /// that the time is over.
@@ -198,7 +199,7 @@ pub(super) fn start(new: New, wait: Wait) -> Result<BoxFuture<'static, Result<Se
         return Err(Error::config("a batch is not put into another one"));
     };
     message.check(core.options.max_message_bytes)?;
-    Prepared::admit(&mut message, &core)?;
+    Prepared::admit(&mut message, &core, now_millis())?;
     let bytes = batch::size_in_batch(&message);
     let at_once = wait == Wait::Never || core.options.when_full == WhenFull::Fail;
     let seat = new.seat.or_else(|| {

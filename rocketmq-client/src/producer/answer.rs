@@ -117,11 +117,13 @@ fn number<T: FromStr>(name: &str, text: &str) -> Result<T, CodecError> {
     text.parse().map_err(wrong)
 }
 
-/// A code that is no success. Of most it is known that nothing was stored; code 1 stands for anything.
+/// A code that is no success. Of the known ones it is known that nothing was stored, but for code 1, which stands for
+/// anything; what another one means is the broker's secret.
 fn refusal(attempt: &Attempt, frame: &Frame) -> Error {
     let error = Error::from_response("SendMessageV2", &attempt.address, ResponseError::refused(frame));
     let persisted = match ResponseCode(frame.code) {
         ResponseCode::SYSTEM_ERROR if error.kind() != ErrorKind::Auth => Persisted::Maybe,
+        code if code.name().is_none() => Persisted::Maybe,
         _ => Persisted::No,
     };
     error.with_persisted(persisted)

@@ -20,6 +20,7 @@ use crate::message::{Delivery, Message};
 use crate::protocol::bodies::MessageQueue;
 use crate::protocol::names::RETRY_PREFIX;
 use crate::protocol::{BATCH_OVERHEAD, encode_batch_message, property};
+use crate::trace::now_millis;
 
 /// What a message that has no id yet is going to grow by: name, id and two separators.
 const UNIQUE_KEY_BYTES: usize = property::UNIQUE_KEY.len() + 32 + 2;
@@ -40,9 +41,16 @@ impl Content {
     }
 
     pub(super) fn kind(&self) -> SendKind {
-        match self {
-            Self::Single(_) => SendKind::Normal,
-            Self::Batch(_) => SendKind::Batch,
+        let message = match self {
+            Self::Single(message) => message,
+            Self::Batch(_) => return SendKind::Batch,
+        };
+        let has = |name| message.get(name).is_some();
+        match () {
+            () if has(property::TRANSACTION_PREPARED) => SendKind::TransactionHalf,
+            () if has(property::MESSAGE_TYPE) => SendKind::Reply,
+            () if has(property::CORRELATION_ID) => SendKind::Request,
+            () => SendKind::Normal,
         }
     }
 
@@ -194,8 +202,9 @@ fn prepare(mut messages: Vec<Message>, core: &Core, target: &Target) -> Result<P
             )));
         }
     }
+    let born_timestamp = now_millis();
     for message in &mut messages {
-        Prepared::admit(message, core)?;
+        Prepared::admit(message, core, born_timestamp)?;
     }
     encode(&messages, core)
 }

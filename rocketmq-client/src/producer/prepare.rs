@@ -1,7 +1,6 @@
 //! From a message to what goes on the wire: checked, named, compressed; made once for all attempts.
 
 use std::mem;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -17,6 +16,7 @@ use crate::protocol::{
     BrokerVersion, Compression, Fields, MAX_PROPERTIES_BYTES, PropertiesBuf, RequestCode, SysFlag, compress,
     java_hash, property,
 };
+use crate::trace::now_millis;
 use crate::transport::Outbound;
 
 /// From this size on, bodies are compressed on another thread: it takes about a millisecond.
@@ -138,7 +138,11 @@ impl Prepared {
             wire_topic = Some(put_in_namespace(namespace, &mut topic, &mut properties)?);
         }
         let born_timestamp = now_millis();
-        let message_id = identify(&mut properties, core, born_timestamp)?;
+        identify(&mut properties, core, born_timestamp)?;
+        let message_id = properties
+            .get(property::UNIQUE_KEY)
+            .unwrap_or_default()
+            .to_owned();
         let (mut reconsume_times, mut max_reconsume_times) = (None, None);
         if topic.starts_with(RETRY_PREFIX) {
             let number = |name| properties.get(name).and_then(|text| text.parse::<i32>().ok());
@@ -177,11 +181,11 @@ impl Prepared {
     ///
     /// # Errors
     /// As [`new`](Self::new).
-    pub(super) fn admit(message: &mut Message, core: &Core) -> Result<()> {
+    pub(super) fn admit(message: &mut Message, core: &Core, born_timestamp: i64) -> Result<()> {
         if let Some(namespace) = core.cluster.namespace() {
             put_in_namespace(namespace, &mut message.topic, &mut message.properties)?;
         }
-        identify(&mut message.properties, core, now_millis())?;
+        identify(&mut message.properties, core, born_timestamp)?;
         check_properties(message.properties.as_str(), &message.topic)
     }
 
@@ -358,21 +362,15 @@ impl Prepared {
 }
 
 /// Milliseconds since 1970.
-fn now_millis() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// The id of a message: the one it has, else a new one.
-fn identify(properties: &mut PropertiesBuf, core: &Core, born_timestamp: i64) -> Result<String> {
-    if let Some(id) = properties.get(property::UNIQUE_KEY) {
-        return Ok(id.to_owned());
+/// Gives a message an id, unless it has one.
+fn identify(properties: &mut PropertiesBuf, core: &Core, born_timestamp: i64) -> Result<()> {
+    if properties.get(property::UNIQUE_KEY).is_some() {
+        return Ok(());
     }
     let id = core.cluster.unique_ids().at(born_timestamp);
     properties
         .set(property::UNIQUE_KEY, &id)
-        .map_err(|error| Error::from_encode("message", error))?;
-    Ok(id)
+        .map_err(|error| Error::from_encode("message", error))
 }
 
 /// Refuses more properties than a broker stores.

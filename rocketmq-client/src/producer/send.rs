@@ -5,7 +5,7 @@ use std::future::{Future, IntoFuture};
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -149,8 +149,8 @@ impl<'a> SendBuilder<'a> {
 
     /// Sends without waiting: the send goes on by itself, and the handle gives its result to whoever wants it.
     ///
-    /// Sends that one task detaches one after the other leave in that order, unless one has to be retried. A broker
-    /// serves a connection with several threads and may exchange neighbours; where the order counts, gather them with
+    /// Sends that one task detaches one after the other leave in that order, unless one has to be retried or a
+    /// [layer](super::ProducerBuilder::layer) waits. A broker serves a connection with several threads and may exchange neighbours; where the order counts, gather them with
     /// [`batching`](super::ProducerBuilder::batching), or wait for each before the next.
     ///
     /// With as much in flight as may be, the handle gives [`ErrorKind::Overloaded`], unless room was
@@ -263,7 +263,8 @@ enum State {
     InFlight(InFlight, Job, Attempt),
     /// Everything else.
     Slow(BoxFuture<'static, Result<SendReceipt>>),
-    Failed(Error),
+    /// Before anybody asked.
+    Ended(Result<SendReceipt>),
     Done,
 }
 
@@ -292,7 +293,7 @@ impl SendFuture {
         };
         self.state = match new.start(wait) {
             Ok(state) => state,
-            Err(error) => State::Failed(error),
+            Err(error) => State::Ended(Err(error)),
         };
     }
 }
@@ -313,7 +314,18 @@ impl New {
                 })?;
                 self.seat = Some(Seat::new(core, cost));
             }
-            return Ok(State::Slow(Box::pin(self.observed(span, wait))));
+            let core = Arc::clone(&self.core);
+            let mut observed: BoxFuture<'static, _> = Box::pin(self.observed(span, wait));
+            if wait == Wait::Never {
+                // Now, and not when its task comes to run: so sends leave in the order in which they were detached, as
+                // long as the layers do not wait. The task polls it again, by which its waker gets known.
+                let _runtime = core.tasks.enter();
+                let mut nobody = Context::from_waker(Waker::noop());
+                if let Poll::Ready(result) = observed.as_mut().poll(&mut nobody) {
+                    return Ok(State::Ended(result));
+                }
+            }
+            return Ok(State::Slow(observed));
         }
         self.start_bare(wait)
     }
@@ -504,7 +516,7 @@ impl Future for SendFuture {
                 Poll::Ready(result)
             }
             _ => match mem::replace(&mut self.state, State::Done) {
-                State::Failed(error) => Poll::Ready(Err(error)),
+                State::Ended(result) => Poll::Ready(result),
                 _ => Poll::Ready(Err(given_up())),
             },
         }

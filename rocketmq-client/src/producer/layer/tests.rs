@@ -1,15 +1,16 @@
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 use tower::ServiceBuilder;
 
 use super::*;
 use crate::cluster::testing::client;
 use crate::producer::testing::{Two, message, ok};
-use crate::protocol::ResponseCode;
 use crate::protocol::requests::SendMessageV2;
+use crate::protocol::{Frame, Properties, Record, RequestCode, ResponseCode, SysFlag, Text};
 use crate::transport::fake::Answer;
-use crate::{ErrorKind, Persisted};
+use crate::{ErrorKind, MessageView, Persisted, TransactionState};
 
 /// What a layer noted, in order.
 type Seen = Arc<Mutex<Vec<String>>>;
@@ -173,4 +174,101 @@ async fn with_layers_too_a_detached_send_without_room_fails_at_once_and_gives_no
     let _held = producer.send(message()).reserve().await.unwrap();
     let error = producer.send(message()).detach().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Overloaded);
+}
+
+#[tokio::test]
+async fn detached_sends_through_layers_that_do_not_wait_keep_their_order() {
+    let two = Two::new(ok, ok).await;
+    let client = client(&two.name_server.address()).await;
+    let producer = client
+        .producer("g")
+        .layer(forbid(|_, _| Ok::<_, BoxError>(())))
+        .start()
+        .await
+        .unwrap();
+    let to = || MessageQueue::new("t", "a", 0);
+    // The route and the connection are there: nothing but the layers is between a send and its frame.
+    producer.send(message()).to_queue(to()).await.unwrap();
+    let handles: Vec<_> = (0..200)
+        .map(|number| {
+            let message = message().property("number", number.to_string());
+            producer.send(message).to_queue(to()).detach()
+        })
+        .collect();
+    for handle in handles {
+        handle.await.unwrap();
+    }
+    let numbers: Vec<String> = two
+        .a
+        .requests_of::<SendMessageV2>()
+        .into_iter()
+        .filter_map(|sent| {
+            let properties = Properties::new(Text::from(sent.properties.unwrap()));
+            properties.get("number").map(str::to_owned)
+        })
+        .collect();
+    let expected: Vec<String> = (0..200).map(|number| number.to_string()).collect();
+    assert_eq!(numbers, expected);
+}
+
+#[tokio::test]
+async fn layers_know_what_kind_of_message_is_sent() {
+    let script = |frame: &Frame| match RequestCode(frame.code) {
+        RequestCode::END_TRANSACTION => Answer::code(ResponseCode::SUCCESS),
+        _ => ok(frame),
+    };
+    let two = Two::new(script, script).await;
+    let client = client(&two.name_server.address()).await;
+    let kinds: Arc<Mutex<Vec<SendKind>>> = Arc::default();
+    let seen = Arc::clone(&kinds);
+    let note = forbid(move |_, context| {
+        lock(&seen).push(context.kind);
+        Ok::<_, BoxError>(())
+    });
+    let producer = client
+        .producer("g")
+        .layer(note.clone())
+        .start_transactional(|_half: MessageView| async { TransactionState::Unknown })
+        .await
+        .unwrap();
+    producer.begin(message()).await.unwrap().rollback().await.unwrap();
+    let producer = producer.producer();
+    producer.send(message()).await.unwrap();
+    producer.send_batch([message(), message()]).await.unwrap();
+    // Nobody answers.
+    let unanswered = producer.request(message(), Duration::from_millis(100));
+    assert_eq!(unanswered.await.unwrap_err().kind(), ErrorKind::Timeout);
+    let request = Record {
+        queue_id: 0,
+        flag: 0,
+        queue_offset: 0,
+        physical_offset: 0,
+        sys_flag: SysFlag::default(),
+        born_timestamp: 0,
+        born_host: ([127, 0, 0, 1], 1).into(),
+        store_timestamp: 0,
+        store_host: ([127, 0, 0, 1], 2).into(),
+        reconsume_times: 0,
+        prepared_transaction_offset: 0,
+        body: Bytes::new(),
+        topic: Text::from_static("t"),
+        properties: Properties::new(Text::from_static(
+            "CORRELATION_ID\u{1}1\u{2}REPLY_TO_CLIENT\u{1}c\u{2}CLUSTER\u{1}c\u{2}",
+        )),
+    };
+    let request = MessageView::new(request, MessageQueue::new("t", "a", 0));
+    // No broker of this route has the topic of replies.
+    let _ = producer.send(Message::reply_to(&request, "x")).await;
+    assert_eq!(
+        *lock(&kinds),
+        [
+            SendKind::TransactionHalf,
+            SendKind::Normal,
+            // Once for each of its messages.
+            SendKind::Batch,
+            SendKind::Batch,
+            SendKind::Request,
+            SendKind::Reply
+        ]
+    );
 }
