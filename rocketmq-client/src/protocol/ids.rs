@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Makes unique message ids (`UNIQ_KEY`): 32 hex digits that hold address, process, a random part, the time in the
@@ -14,6 +14,8 @@ pub struct UniqueIds {
     /// Address, process id and random part: 20 hex digits.
     prefix: String,
     counter: AtomicU32,
+    /// When the month of the last id began, in milliseconds since 1970: computed once a month instead of for each id.
+    month_start: AtomicI64,
 }
 
 impl UniqueIds {
@@ -36,6 +38,7 @@ impl UniqueIds {
         Self {
             prefix,
             counter: AtomicU32::new((random & 0xFFFF) as u32),
+            month_start: AtomicI64::new(i64::MIN),
         }
     }
 
@@ -50,20 +53,32 @@ impl UniqueIds {
     #[must_use]
     pub fn at(&self, millis: i64) -> String {
         let counter = self.counter.fetch_add(1, Ordering::Relaxed) & 0xFFFF;
-        let in_month = (millis - month_start(millis)) as u32;
+        let in_month = millis.wrapping_sub(self.month_start(millis)) as u32;
         let mut id = String::with_capacity(32);
         id.push_str(&self.prefix);
-        push_hex(&mut id, in_month, 8);
-        push_hex(&mut id, counter, 4);
+        push_hex(&mut id, u64::from(in_month) << 16 | u64::from(counter));
         id
+    }
+
+    fn month_start(&self, millis: i64) -> i64 {
+        const SHORTEST_MONTH: i64 = 28 * 86_400_000;
+        let known = self.month_start.load(Ordering::Relaxed);
+        if (0..SHORTEST_MONTH).contains(&millis.wrapping_sub(known)) {
+            return known;
+        }
+        let start = month_start(millis);
+        self.month_start.store(start, Ordering::Relaxed);
+        start
     }
 }
 
-fn push_hex(out: &mut String, value: u32, digits: u32) {
-    for digit in (0..digits).rev() {
-        let nibble = (value >> (digit * 4)) & 15;
-        out.push(char::from_digit(nibble, 16).unwrap_or('0').to_ascii_uppercase());
-    }
+/// The last twelve digits.
+fn push_hex(out: &mut String, value: u64) {
+    let digits: [u8; 12] = std::array::from_fn(|place| {
+        let nibble = (value >> (44 - 4 * place)) as u8 & 15;
+        nibble + if nibble < 10 { b'0' } else { b'A' - 10 }
+    });
+    out.push_str(std::str::from_utf8(&digits).unwrap_or_default());
 }
 
 /// Midnight (UTC) of the first day of the month that `millis` lies in.

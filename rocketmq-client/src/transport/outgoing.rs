@@ -21,6 +21,9 @@ const LARGE_BODY: usize = 8 * 1024;
 /// sender would run ahead of the socket by as much as there is room. One write carries enough of them all the same.
 const ONE_WAY_BYTES: usize = 512 * 1024;
 
+/// Frames after this many bytes go into another buffer.
+const PIECE_BYTES: usize = 256 * 1024;
+
 /// A buffer that grew beyond this many bytes is not kept.
 const KEPT_CAPACITY: usize = 1024 * 1024;
 
@@ -35,33 +38,58 @@ pub(crate) struct Hold {
 /// Frames that wait, or that are being written.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    buffer: BytesMut,
-    /// Large bodies, each with the position in `buffer` that it comes at.
-    large: VecDeque<(usize, Bytes)>,
-    /// How far `buffer` is written.
-    at: usize,
+    /// Those that came first.
+    full: VecDeque<Piece>,
+    /// That which takes more.
+    last: Piece,
     /// How many bytes are left, segments included.
     bytes: usize,
     /// What is given back when all of it is written.
     holds: Vec<Hold>,
 }
 
+/// Whole frames back to back.
+#[derive(Debug, Default)]
+struct Piece {
+    buffer: BytesMut,
+    /// Large bodies, each with the position in `buffer` that it comes at.
+    large: VecDeque<(usize, Bytes)>,
+    /// How far `buffer` is written.
+    at: usize,
+}
+
 impl Batch {
+    /// The buffer for the next frame. Much that waits is in several buffers: one that doubled would take twice as much
+    /// memory as it has bytes, and three times as much while it is copied.
+    fn buffer(&mut self) -> &mut BytesMut {
+        if self.last.buffer.len() >= PIECE_BYTES {
+            let next = Piece {
+                buffer: BytesMut::with_capacity(PIECE_BYTES + 2 * LARGE_BODY),
+                ..Piece::default()
+            };
+            self.full.push_back(mem::replace(&mut self.last, next));
+        }
+        &mut self.last.buffer
+    }
+
     fn put_body(&mut self, body: &Bytes) {
+        let Piece { buffer, large, .. } = &mut self.last;
         if body.len() > LARGE_BODY {
-            self.large.push_back((self.buffer.len(), body.clone()));
+            large.push_back((buffer.len(), body.clone()));
         } else {
-            self.buffer.put_slice(body);
+            buffer.put_slice(body);
         }
     }
 
     fn reset(&mut self) {
-        if self.buffer.capacity() > KEPT_CAPACITY {
-            self.buffer = BytesMut::new();
+        self.full.clear();
+        let Piece { buffer, large, at } = &mut self.last;
+        if buffer.capacity() > KEPT_CAPACITY {
+            *buffer = BytesMut::new();
         }
-        self.buffer.clear();
-        self.large.clear();
-        self.at = 0;
+        buffer.clear();
+        large.clear();
+        *at = 0;
         self.bytes = 0;
     }
 
@@ -72,19 +100,19 @@ impl Batch {
 
     /// Everything that is left, if it is in one piece.
     pub(super) fn as_one(&self) -> Option<&[u8]> {
-        self.large.is_empty().then(|| self.chunk())
+        (self.full.is_empty() && self.last.large.is_empty()).then(|| self.chunk())
     }
 
+    fn pieces(&self) -> impl Iterator<Item = &Piece> {
+        self.full.iter().chain([&self.last])
+    }
+}
+
+impl Piece {
     /// The part of the buffer that comes before the next segment.
     fn before_segment(&self) -> &[u8] {
         let end = self.large.front().map_or(self.buffer.len(), |(at, _)| *at);
         self.buffer.get(self.at..end).unwrap_or_default()
-    }
-}
-
-impl Buf for Batch {
-    fn remaining(&self) -> usize {
-        self.bytes
     }
 
     fn chunk(&self) -> &[u8] {
@@ -94,46 +122,73 @@ impl Buf for Batch {
         }
     }
 
-    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let mut filled = 0;
-        let mut at = self.at;
-        let end = self.buffer.len();
-        let tail = std::iter::once((end, None));
+    /// What is left of it, as it lies in memory; parts may be empty.
+    fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        let tail = std::iter::once((self.buffer.len(), None));
         let segments = self.large.iter().map(|(at, body)| (*at, Some(body)));
-        for (until, body) in segments.chain(tail) {
+        let mut at = self.at;
+        segments.chain(tail).flat_map(move |(until, body)| {
             let part = self.buffer.get(at..until).unwrap_or_default();
             at = until;
-            let parts = [Some(part), body.map(|body| &**body)];
-            for part in parts.into_iter().flatten().filter(|part| !part.is_empty()) {
-                let Some(slice) = slices.get_mut(filled) else {
-                    return filled;
-                };
-                *slice = IoSlice::new(part);
-                filled += 1;
+            [part, body.map_or(&[][..], |body| body)]
+        })
+    }
+
+    /// Takes off as much as it has, at most; returns how much that was.
+    fn advance(&mut self, count: usize) -> usize {
+        let mut left = count;
+        while left > 0 {
+            let part = self.before_segment().len();
+            if part > 0 {
+                let step = part.min(left);
+                self.at += step;
+                left -= step;
+            } else if let Some((_, body)) = self.large.front_mut() {
+                let step = body.len().min(left);
+                body.advance(step);
+                left -= step;
+                if body.is_empty() {
+                    self.large.pop_front();
+                }
+            } else {
+                break;
             }
+        }
+        count - left
+    }
+}
+
+impl Buf for Batch {
+    fn remaining(&self) -> usize {
+        self.bytes
+    }
+
+    fn chunk(&self) -> &[u8] {
+        let mut chunks = self.pieces().map(Piece::chunk);
+        chunks.find(|chunk| !chunk.is_empty()).unwrap_or_default()
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let parts = self.pieces().flat_map(Piece::parts);
+        let mut filled = 0;
+        for (slice, part) in slices.iter_mut().zip(parts.filter(|part| !part.is_empty())) {
+            *slice = IoSlice::new(part);
+            filled += 1;
         }
         filled
     }
 
     fn advance(&mut self, mut count: usize) {
         self.bytes = self.bytes.saturating_sub(count);
-        while count > 0 {
-            let part = self.before_segment().len();
-            if part > 0 {
-                let step = part.min(count);
-                self.at += step;
-                count -= step;
-            } else if let Some((_, body)) = self.large.front_mut() {
-                let step = body.len().min(count);
-                body.advance(step);
-                count -= step;
-                if body.is_empty() {
-                    self.large.pop_front();
-                }
-            } else {
+        while let Some(piece) = self.full.front_mut() {
+            count -= piece.advance(count);
+            if !piece.chunk().is_empty() {
                 return;
             }
+            // Its memory is free before that of the others is written.
+            self.full.pop_front();
         }
+        self.last.advance(count);
     }
 }
 
@@ -228,11 +283,12 @@ impl Outgoing {
         if self.batch.bytes > 0 && self.batch.bytes + body.len() > limit {
             return Pushed::Full;
         }
-        let before = self.batch.buffer.len();
-        if let Err(error) = head.encode_all(self.format, fields, extra, body.len(), &mut self.batch.buffer) {
+        let buffer = self.batch.buffer();
+        let before = buffer.len();
+        if let Err(error) = head.encode_all(self.format, fields, extra, body.len(), buffer) {
             return Pushed::Refused(error);
         }
-        let header = self.batch.buffer.len() - before;
+        let header = buffer.len() - before;
         self.batch.put_body(body);
         let position = self.position;
         let size = header + body.len();

@@ -28,7 +28,11 @@ fn request() -> MaxOffset {
 #[test]
 fn frames_leave_in_order_with_large_bodies_in_their_place_however_the_socket_cuts() {
     let extra = Fields::new();
-    let sizes = [0, 10, LARGE_BODY + 1, 3, 50_000, LARGE_BODY, 0, 20_000];
+    let mut sizes = vec![0, 10, LARGE_BODY + 1, 3, 50_000, LARGE_BODY, 0, 20_000];
+    // More than one buffer takes, with a segment at its end, and at the beginning of the next one.
+    sizes.extend([LARGE_BODY; PIECE_BYTES / LARGE_BODY]);
+    sizes.extend([LARGE_BODY + 1, LARGE_BODY + 2, 5]);
+    sizes.extend([LARGE_BODY; PIECE_BYTES / LARGE_BODY]);
     for step in [1, 7, 1000, 100_000] {
         let mut outgoing = Outgoing::new(HeaderFormat::Json, usize::MAX);
         for (opaque, &size) in sizes.iter().enumerate() {
