@@ -14,3 +14,6 @@ pub mod java_consumer {}
 
 #[doc = include_str!("docs/java_producer.md")]
 pub mod java_producer {}
+
+#[doc = include_str!("docs/sending.md")]
+pub mod sending {}

@@ -35,7 +35,7 @@
 //! ```
 //!
 //! # Where to read on
-//! - Sending: [`Producer`], [`SendBuilder`] (awaited, detached, with a callback, one-way), [`SendReceipt`].
+//! - Sending: [`docs::sending`] has an example of every way; [`Producer`], [`SendBuilder`], [`SendReceipt`].
 //! - Receiving: [`PushConsumer`] with a handler or as a stream; what a handler decides is an [`Outcome`].
 //! - Failing: [`Error`] says its kind and whether the message may be stored.
 //! - What happens to futures that are dropped: [`docs::cancellation`].
