@@ -6,6 +6,7 @@
 //! target. A target that is selected and cannot be had is a failure.
 
 use std::{
+    env,
     error::Error,
     fmt,
     io::Write,
@@ -26,7 +27,7 @@ use crate::{
 /// How a scenario ends.
 pub type TestResult = Result<(), Failure>;
 
-/// Longer than the longest wait of any scenario: only a hang gets here.
+/// Longer than the longest wait of any scenario: only a hang gets here. A [`long`] run may take as many times longer.
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// Makes the tests of the scenarios of one file.
@@ -137,9 +138,10 @@ pub fn run(
         };
         let result = runtime.block_on(async {
             let target = Target::open(&choice, name).await?;
-            tokio::time::timeout(LIMIT, scenario(&target))
+            let limit = LIMIT * long();
+            tokio::time::timeout(limit, scenario(&target))
                 .await
-                .unwrap_or_else(|_| Err(format!("no end after {LIMIT:?}").into()))
+                .unwrap_or_else(|_| Err(format!("no end after {limit:?}").into()))
         });
         runtime.shutdown_timeout(Duration::from_secs(5));
         match result {
@@ -148,6 +150,18 @@ pub fn run(
             Err(reason) => panic!("{name} on {choice}: {}", chain(&*reason)),
         }
     }
+}
+
+/// How many times longer than usual faults go on: the environment variable `LONG`, or once. A scenario takes seconds, so
+/// that all of them can run for each change; with `LONG=100` it repeats what it does a hundred times.
+///
+/// ```sh
+/// LONG=100 TARGETS=embedded,rocketmq-5 cargo test -p integration-tests --test scenarios faults::answers
+/// ```
+#[must_use]
+pub fn long() -> u32 {
+    let factor = env::var("LONG").ok().and_then(|factor| factor.parse().ok());
+    factor.unwrap_or(1).max(1)
 }
 
 /// Polls until the condition holds: for what a cluster does in its own time and announces to nobody.

@@ -9,7 +9,7 @@ use std::{
 use integration_tests::{
     Failure,
     fault_proxy::{Direction, Fault, FaultProxy},
-    scenario::{TestResult, eventually},
+    scenario::{TestResult, eventually, long},
     scenarios,
     target::Target,
 };
@@ -134,7 +134,7 @@ async fn what_is_known_outlives_all_name_servers(target: &Target) -> TestResult 
     ways.close(0);
     ways.close(1);
     // More than a second, in which routes are asked for many times.
-    for _ in 0..3 {
+    for _ in 0..3 * long() {
         send(&producer, &topic, 10).await?;
         for _ in 0..10 {
             inbox.next().await?;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use integration_tests::{
     fault_proxy::{Direction, Fault, FaultPath},
     history::{History, Id},
-    scenario::{TestResult, eventually},
+    scenario::{TestResult, eventually, long},
     scenarios,
     target::{Kind, ServerSettings, Target, brokers, create_topic},
 };
@@ -65,7 +65,7 @@ async fn a_lost_answer_leaves_a_message_that_may_be_stored(target: &Target) -> T
 
 async fn repeated_late_and_foreign_answers_complete_nobody_elses_send(target: &Target) -> TestResult {
     const SENDERS: u32 = 16;
-    const EACH: u32 = 150;
+    let each = 150 * long();
     let topic = target.topic("echoes");
     target.create_topic(&topic, 4).await?;
     let path = path_to(target).await?;
@@ -96,7 +96,7 @@ async fn repeated_late_and_foreign_answers_complete_nobody_elses_send(target: &T
     for number in 0..SENDERS {
         let (producer, topic, history) = (producer.clone(), topic.clone(), Arc::clone(&history));
         senders.spawn(async move {
-            for sequence in 0..EACH {
+            for sequence in 0..each {
                 let id = Id {
                     producer: number,
                     sequence,
@@ -121,8 +121,8 @@ async fn repeated_late_and_foreign_answers_complete_nobody_elses_send(target: &T
 }
 
 async fn a_server_that_says_go_away_costs_no_send(target: &Target) -> TestResult {
-    const ROUNDS: u32 = 10;
     const TOGETHER: u32 = 8;
+    let rounds = 10 * long();
     let topic = target.topic("go-away");
     target.create_topic(&topic, 4).await?;
     let path = path_to(target).await?;
@@ -131,7 +131,7 @@ async fn a_server_that_says_go_away_costs_no_send(target: &Target) -> TestResult
     let history = Arc::new(History::new());
     let reader = Client::connect(target.name_server()).await?;
     let consumer = record(&reader, &target.group("go-away"), &topic, &history).await?;
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let fault = Fault::Recode {
             code: SEND,
             to: ResponseCode::GO_AWAY.0,

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use integration_tests::{
     fault_proxy::{Direction, Fault, FaultPath},
     history::{History, Id},
-    scenario::{TestResult, eventually, report_figure},
+    scenario::{TestResult, eventually, long, report_figure},
     scenarios,
     target::{ServerSettings, Target, brokers, create_topic},
 };
@@ -34,11 +34,10 @@ fn none(failures: &[String]) -> TestResult {
 }
 
 async fn no_acknowledged_message_is_lost_when_the_broker_is_killed(target: &Target) -> TestResult {
-    const KILLS: usize = 2;
     let servers = target.own_servers(ServerSettings::default()).await?;
     let writer = client(servers.name_server()).connect().await?;
     let load = Load::start(target, &servers.name_server(), &writer).await?;
-    for _ in 0..KILLS {
+    for _ in 0..2 * long() {
         load.traffic("before the kill").await?;
         servers.kill(0).await?;
         servers.restart(0).await?;
@@ -75,7 +74,7 @@ async fn no_send_fails_while_brokers_are_stopped_and_started_one_after_the_other
     let pair = target.pair().await?;
     let writer = client(pair.name_server()).connect().await?;
     let load = Load::start(target, &pair.name_server(), &writer).await?;
-    for broker in [0, 1, 0] {
+    for broker in [0, 1, 0].repeat(usize::try_from(long())?) {
         load.served_by(2).await?;
         load.traffic("before the stop").await?;
         pair.stop(broker).await?;
@@ -93,7 +92,7 @@ async fn no_send_fails_while_one_of_two_brokers_is_frozen(target: &Target) -> Te
     let load = Load::start(target, &pair.name_server(), &writer).await?;
     load.served_by(2).await?;
     pair.freeze(0).await?;
-    for _ in 0..3 {
+    for _ in 0..3 * long() {
         load.traffic("with one broker frozen").await?;
     }
     pair.thaw(0).await?;
@@ -114,7 +113,7 @@ async fn no_send_fails_while_one_of_two_brokers_is_cut_off(target: &Target) -> T
     for direction in [Direction::ToServer, Direction::ToClient] {
         path.broker.inject(direction, Fault::Stall);
     }
-    for _ in 0..3 {
+    for _ in 0..3 * long() {
         load.traffic("past the broker that is cut off").await?;
     }
     path.broker.heal();

@@ -12,7 +12,7 @@ use integration_tests::{
     Failure,
     fault_proxy::{Cut, Direction, Fault, FaultPath},
     history::{History, Id},
-    scenario::{TestResult, eventually, report_figure},
+    scenario::{TestResult, eventually, long, report_figure},
     scenarios,
     target::Target,
 };
@@ -213,8 +213,8 @@ fn body(number: u32) -> String {
 }
 
 async fn bits_that_turn_over_never_alter_a_message(target: &Target) -> TestResult {
-    /// Each turns over one bit of one frame.
-    const SEEDS: u32 = 300;
+    // Each turns over one bit of one frame.
+    let seeds = 300 * long();
     let (topic, group) = (target.topic("bits"), target.group("bits"));
     target.create_topic(&topic, 1).await?;
     let path = path_to(target).await?;
@@ -243,7 +243,7 @@ async fn bits_that_turn_over_never_alter_a_message(target: &Target) -> TestResul
         .await?;
     let mut acknowledged = 0;
     let mut struck = 0;
-    for seed in 0..SEEDS {
+    for seed in 0..seeds {
         // Any function of the seed that visits places and bits evenly.
         let mixed = u64::from(seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let (place, bit) = (mixed >> 32, (mixed >> 8) % 8);
@@ -267,13 +267,13 @@ async fn bits_that_turn_over_never_alter_a_message(target: &Target) -> TestResul
     // Nothing guards the header of an answer: an offset with another digit may make the consumer pass messages over. It
     // goes on all the same, and what it gets is what was sent.
     eventually("a message that was sent after the last flip", async || {
-        let _ = producer.send(Message::new(&topic, body(SEEDS))).await;
-        Ok(newest.load(Ordering::SeqCst) == SEEDS)
+        let _ = producer.send(Message::new(&topic, body(seeds))).await;
+        Ok(newest.load(Ordering::SeqCst) == seeds)
     })
     .await?;
     report_figure(
         target,
-        &format!("{struck} bits turned over, {acknowledged} of {SEEDS} sends acknowledged"),
+        &format!("{struck} bits turned over, {acknowledged} of {seeds} sends acknowledged"),
     );
     consumer.shutdown().await;
     client.shutdown().await;
