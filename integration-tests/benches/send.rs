@@ -22,6 +22,7 @@ use std::str::FromStr;
 use integration_tests::load::{Mode, Outcome, Plan, Sender};
 use integration_tests::real::{RealCluster, Version};
 use integration_tests::report::{Report, Spread};
+use integration_tests::wishes::{installed, list, number};
 use integration_tests::{Failure, wire};
 use rocketmq_client::protocol::RequestCode;
 use serde_json::json;
@@ -38,7 +39,11 @@ fn main() -> Result<(), Failure> {
         rounds: number("ROUNDS", if full { 3 } else { 1 })?,
         warm_up_ms: number("WARM_UP_MS", if full { 3_000 } else { 500 })?,
         run_ms: number("RUN_MS", if full { 3_000 } else { 1_000 })?,
-        senders: installed(list("SENDERS", "java,go,ours,limit")?),
+        senders: installed(
+            list("SENDERS", "java,go,ours,limit")?,
+            Sender::name,
+            Sender::installed,
+        ),
     };
     for server in list::<Server>("SERVERS", if full { "instant,real" } else { "instant" })? {
         series.run(server)?;
@@ -261,35 +266,5 @@ impl Drop for Target {
             let _ = process.kill();
             let _ = process.wait();
         }
-    }
-}
-
-/// Those that can run; the others are counted.
-fn installed(senders: Vec<Sender>) -> Vec<Sender> {
-    let mut skipped = 0;
-    let ready = senders.into_iter().filter(|sender| match sender.installed() {
-        Ok(()) => true,
-        Err(reason) => {
-            skipped += 1;
-            println!("skip: {}: {reason}", sender.name());
-            false
-        }
-    });
-    let ready = ready.collect();
-    println!("{skipped} senders skipped");
-    ready
-}
-
-fn list<T: FromStr<Err: Into<Failure>>>(name: &str, default: &str) -> Result<Vec<T>, Failure> {
-    let text = std::env::var(name).unwrap_or_else(|_| default.to_owned());
-    text.split(',')
-        .map(|word| word.trim().parse().map_err(Into::into))
-        .collect()
-}
-
-fn number<T: FromStr<Err: Into<Failure>>>(name: &str, default: T) -> Result<T, Failure> {
-    match std::env::var(name) {
-        Ok(text) => text.parse().map_err(Into::into),
-        Err(_) => Ok(default),
     }
 }

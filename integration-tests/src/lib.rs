@@ -24,8 +24,10 @@ use std::{
 };
 
 mod base64;
+mod measured;
 
 pub mod admin;
+pub mod consume_load;
 pub mod fault_proxy;
 pub mod history;
 pub mod instant;
@@ -39,6 +41,7 @@ pub mod scenario;
 pub mod target;
 pub mod usage;
 pub mod wire;
+pub mod wishes;
 
 /// Why a scenario or a fixture failed; any error and any text converts into it.
 pub type Failure = Box<dyn Error + Send + Sync>;

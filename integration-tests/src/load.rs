@@ -18,19 +18,17 @@
 mod histogram;
 
 use std::fmt;
-use std::fs::File;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 pub use histogram::Histogram;
 
-use crate::peer::Language;
+use crate::Failure;
+use crate::measured::{Program, Running};
 use crate::real::Scratch;
-use crate::scenario::skip;
-use crate::{Failure, peers_directory};
 
 /// How many asynchronous sends a program has in flight, at most.
 pub const IN_FLIGHT: usize = 1024;
@@ -125,38 +123,23 @@ impl Sender {
     /// Ready to run, or the skip that says what to install.
     ///
     /// # Errors
-    /// A [`skip`] when the program is not installed.
+    /// A [`skip`](crate::scenario::skip) when the program is not installed.
     pub fn installed(self) -> Result<(), Failure> {
-        let (language, program) = match self {
-            Self::Java => (Language::Java5, "java-5.5.0/classes/peers/Load.class"),
-            Self::Go => (Language::Go, "go/load"),
-            Self::Ours | Self::Limit => return Ok(()),
-        };
-        language.installed()?;
-        let program = peers_directory().join(program);
-        if program.is_file() {
-            return Ok(());
+        self.peer().map_or(Ok(()), Program::installed)
+    }
+
+    fn peer(self) -> Option<Program> {
+        match self {
+            Self::Java => Some(Program::Java("Load")),
+            Self::Go => Some(Program::Go("load")),
+            Self::Ours | Self::Limit => None,
         }
-        let program = program.display();
-        Err(skip(format!(
-            "no {program}: run `bash integration-tests/peers/install`"
-        )))
     }
 
     fn command(self, ours: &Path, home: &Path) -> Command {
-        match self {
-            Self::Java => {
-                let mut command = Command::new("java");
-                let directory = peers_directory().join("java-5.5.0");
-                command
-                    // The client writes its log below the user's home.
-                    .arg(format!("-Duser.home={}", home.display()))
-                    .args(["-cp", &format!("{0}/classes:{0}/lib/*", directory.display())])
-                    .arg("peers.Load");
-                command
-            }
-            Self::Go => Command::new(peers_directory().join("go/load")),
-            Self::Ours | Self::Limit => {
+        match self.peer() {
+            Some(peer) => peer.command(home),
+            None => {
                 let mut command = Command::new(ours);
                 command.args(["--client", self.name()]);
                 command
@@ -217,29 +200,12 @@ impl Plan<'_> {
     /// When it does not start, fails, or does not answer with one line; with the end of what it complained about.
     pub fn run(&self, sender: Sender, ours: &Path) -> Result<Outcome, Failure> {
         let home = Scratch::new("load")?;
-        let complaints = home.path().join("stderr");
-        let output = sender
-            .command(ours, home.path())
+        let mut command = sender.command(ours, home.path());
+        command
             .args(["--name-server", self.name_server, "--topic", self.topic])
             .args(["--mode", self.mode.name(), "--body", &self.body.to_string()])
             .args(["--warm-up-ms", &self.warm_up_ms.to_string()])
-            .args(["--run-ms", &self.run_ms.to_string()])
-            .env_remove("NAMESRV_ADDR")
-            .env_remove("JAVA_TOOL_OPTIONS")
-            .stdin(Stdio::null())
-            .stderr(File::create(&complaints)?)
-            .output()
-            .map_err(|error| format!("{}: {error}", sender.name()))?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        match serde_json::from_str(&said) {
-            Ok(outcome) if output.status.success() => Ok(outcome),
-            _ => {
-                let complaints = std::fs::read_to_string(&complaints).unwrap_or_default();
-                let skipped = complaints.lines().count().saturating_sub(15);
-                let tail: Vec<&str> = complaints.lines().skip(skipped).collect();
-                let (name, status, tail) = (sender.name(), output.status, tail.join("\n"));
-                Err(format!("{name} {}: {status}, said {said:?}\n{tail}", self.mode).into())
-            }
-        }
+            .args(["--run-ms", &self.run_ms.to_string()]);
+        Running::start(format!("{} {}", sender.name(), self.mode), command, home)?.figures()
     }
 }

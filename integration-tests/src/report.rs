@@ -71,11 +71,14 @@ impl Report {
         self.notes.push(text.into());
     }
 
-    /// Prints the table and appends its rows to `bench/<name>.jsonl` in the build directory.
+    /// Prints the table and appends its rows to `bench/<name>.jsonl` in the build directory; nothing without rows.
     ///
     /// # Panics
     /// When the file cannot be written: a benchmark whose figures are lost has not run.
     pub fn finish(self) {
+        if self.rows.is_empty() {
+            return;
+        }
         print!("{}", self.table());
         let path = output_directory().join(format!("{}.jsonl", self.name));
         self.append_to(&path).expect("the figures can be written");

@@ -8,18 +8,16 @@ import (
 	"flag"
 	"fmt"
 	"math"
-	"math/bits"
 	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/apache/rocketmq-client-go/v2"
 	"github.com/apache/rocketmq-client-go/v2/primitive"
 	"github.com/apache/rocketmq-client-go/v2/producer"
 
+	"peers/figures"
 	"peers/lines"
 )
 
@@ -66,17 +64,17 @@ func main() {
 
 	l := load{sender: sender, topic: *topic, mode: *mode, body: bytes.Repeat([]byte{'x'}, *body)}
 	l.part(newTally(*warmUp))
-	start, cpuBefore := time.Now(), cpuSeconds()
+	start, cpuBefore := time.Now(), figures.CPUSeconds()
 	t := newTally(*run)
 	l.part(t)
 	lines.Print(outcome{
 		Seconds:    time.Since(start).Seconds(),
-		CPUSeconds: cpuSeconds() - cpuBefore,
+		CPUSeconds: figures.CPUSeconds() - cpuBefore,
 		Messages:   t.messages.Load(),
 		Failures:   t.failures.Load(),
-		P50:        t.quantileMicros(0.5),
-		P99:        t.quantileMicros(0.99),
-		PeakMiB:    peakMiB(),
+		P50:        t.times.QuantileMicros(0.5),
+		P99:        t.times.QuantileMicros(0.99),
+		PeakMiB:    figures.PeakMiB(),
 	})
 	lines.Must(sender.Shutdown())
 }
@@ -160,16 +158,13 @@ func (l *load) fence(send func() error) {
 
 func (l *load) message() *primitive.Message { return primitive.NewMessage(l.topic, l.body) }
 
-// A tally is what was done in one part of the run. Durations are counted in buckets, 64 to each doubling of
-// nanoseconds.
+// A tally is what was done in one part of the run.
 type tally struct {
 	until    time.Time
 	messages atomic.Int64
 	failures atomic.Int64
-	buckets  [64 << precision]atomic.Int64
+	times    figures.Buckets
 }
-
-const precision = 6
 
 func newTally(millis int) *tally {
 	return &tally{until: time.Now().Add(time.Duration(millis) * time.Millisecond)}
@@ -182,45 +177,6 @@ func (t *tally) note(start time.Time, messages int64, err error) {
 		}
 		return
 	}
-	nanos := uint64(time.Since(start).Nanoseconds())
 	t.messages.Add(messages)
-	shift := max(0, bits.Len64(nanos)-precision-1)
-	t.buckets[shift<<precision+int(nanos>>shift)].Add(1)
-}
-
-func (t *tally) quantileMicros(share float64) float64 {
-	var total, seen int64
-	for i := range t.buckets {
-		total += t.buckets[i].Load()
-	}
-	wanted := int64(math.Ceil(float64(total) * share))
-	for i := range t.buckets {
-		count := t.buckets[i].Load()
-		seen += count
-		if count > 0 && seen >= wanted {
-			shift := max(0, i>>precision-1)
-			low := (i - shift<<precision) << shift
-			return (float64(low) + float64(int(1)<<shift-1)/2) / 1000
-		}
-	}
-	return 0
-}
-
-func cpuSeconds() float64 {
-	var usage syscall.Rusage
-	lines.Must(syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()).Seconds()
-}
-
-func peakMiB() float64 {
-	status, err := os.ReadFile("/proc/self/status")
-	lines.Must(err)
-	for _, line := range strings.Split(string(status), "\n") {
-		var kib float64
-		if _, err := fmt.Sscanf(line, "VmHWM: %f kB", &kib); err == nil {
-			return kib / 1024
-		}
-	}
-	lines.Must(fmt.Errorf("no VmHWM in /proc/self/status"))
-	return 0
+	t.times.Add(time.Since(start))
 }

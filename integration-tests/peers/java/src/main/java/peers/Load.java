@@ -11,7 +11,6 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.atomic.AtomicLong;
-import java.util.concurrent.atomic.AtomicLongArray;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendCallback;
 import org.apache.rocketmq.client.producer.SendResult;
@@ -60,8 +59,8 @@ public final class Load {
         outcome.put("cpu_seconds", (system.getProcessCpuTime() - cpuBefore) / 1e9);
         outcome.put("messages", tally.messages.get());
         outcome.put("failures", tally.failures.get());
-        outcome.put("p50_us", tally.quantileMicros(0.5));
-        outcome.put("p99_us", tally.quantileMicros(0.99));
+        outcome.put("p50_us", tally.times.quantileMicros(0.5));
+        outcome.put("p99_us", tally.times.quantileMicros(0.99));
         outcome.put("peak_mib", peakMib());
         Options.print(outcome);
         producer.shutdown();
@@ -186,7 +185,7 @@ public final class Load {
         return batch;
     }
 
-    private static double peakMib() throws IOException {
+    static double peakMib() throws IOException {
         for (String line : Files.readAllLines(Path.of("/proc/self/status"))) {
             if (line.startsWith("VmHWM:")) {
                 return Double.parseDouble(line.replaceAll("[^0-9]", "")) / 1024;
@@ -195,48 +194,26 @@ public final class Load {
         throw new IOException("no VmHWM in /proc/self/status");
     }
 
-    /** What was done in one part of the run. Durations are counted in buckets, 64 to each doubling of nanoseconds. */
+    /** What was done in one part of the run. */
     private static final class Tally {
-        private static final int PRECISION = 6;
-
         final long until;
         final AtomicLong messages = new AtomicLong();
         final AtomicLong failures = new AtomicLong();
-        private final AtomicLongArray buckets = new AtomicLongArray(64 << PRECISION);
+        final Buckets times = new Buckets();
 
         Tally(int millis) {
             until = System.nanoTime() + millis * 1_000_000L;
         }
 
         void succeeded(long start, int count) {
-            long nanos = System.nanoTime() - start;
+            times.add(System.nanoTime() - start);
             messages.addAndGet(count);
-            int shift = Math.max(0, 64 - PRECISION - 1 - Long.numberOfLeadingZeros(nanos));
-            buckets.incrementAndGet((shift << PRECISION) + (int) (nanos >> shift));
         }
 
         void failed(int count, Throwable e) {
             if (failures.getAndAdd(count) == 0) {
                 System.err.println("the first failure: " + e);
             }
-        }
-
-        double quantileMicros(double share) {
-            long total = 0;
-            for (int i = 0; i < buckets.length(); i++) {
-                total += buckets.get(i);
-            }
-            long wanted = (long) Math.ceil(total * share);
-            long seen = 0;
-            for (int i = 0; i < buckets.length(); i++) {
-                seen += buckets.get(i);
-                if (buckets.get(i) > 0 && seen >= wanted) {
-                    int shift = Math.max(0, (i >> PRECISION) - 1);
-                    long low = (long) (i - (shift << PRECISION)) << shift;
-                    return (low + ((1L << shift) - 1) / 2.0) / 1_000;
-                }
-            }
-            return 0;
         }
     }
 }
