@@ -1,8 +1,8 @@
 //! The state that all connections share, and the one way by which a message enters the store.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rocketmq_client::protocol::names::SCHEDULE_TOPIC;
@@ -14,10 +14,11 @@ use crate::clock::Clock;
 use crate::options::Options;
 use crate::server::{Session, Sessions};
 use crate::state::{
-    Groups, KvConfigs, Members, Offsets, QueueLocks, Registry, RoutePermissions, Settings, Topic, Topics,
+    Flight, Groups, KvConfigs, Members, Offsets, Orders, QueueLocks, Registry, RequestModes,
+    RoutePermissions, Settings, Topic, Topics,
 };
 use crate::store::{Appended, Store};
-use crate::wait::{self, Delays, Halves, Relays, Replies, Timers, Wheel};
+use crate::wait::{self, Delays, Halves, Polls, Relays, Replies, Timers, Wheel};
 
 /// How often connections are looked at for silence. Java: `ClientHousekeepingService`.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
@@ -33,6 +34,12 @@ pub(crate) struct Broker {
     pub(crate) offsets: Offsets,
     pub(crate) members: Members,
     pub(crate) locks: QueueLocks,
+    pub(crate) flight: Flight,
+    pub(crate) orders: Orders,
+    pub(crate) request_modes: RequestModes,
+    pub(crate) polls: Polls,
+    /// One pop at a time looks at queues: reading one, noting what is on its way and moving the offset belong together.
+    pub(crate) popping: Mutex<()>,
     pub(crate) kv: KvConfigs,
     pub(crate) registry: Registry,
     pub(crate) route_permissions: RoutePermissions,
@@ -49,6 +56,7 @@ pub(crate) struct Broker {
     pub(crate) access: Option<AccessControl>,
     pub(crate) unique_ids: UniqueIds,
     any: AtomicU32,
+    random: AtomicU32,
     /// What the ids of all messages stored here start with.
     id_prefix: String,
 }
@@ -70,6 +78,11 @@ impl Broker {
             offsets: Offsets::default(),
             members: Members::default(),
             locks: QueueLocks::default(),
+            flight: Flight::default(),
+            orders: Orders::default(),
+            request_modes: RequestModes::default(),
+            polls: Polls::default(),
+            popping: Mutex::default(),
             kv: KvConfigs::default(),
             registry: Registry::default(),
             route_permissions: RoutePermissions::default(),
@@ -88,6 +101,7 @@ impl Broker {
                 .map(|style| AccessControl::new(style, &options.cluster_name, &options.users)),
             unique_ids: UniqueIds::new(ip, std::process::id(), random),
             any: AtomicU32::new(0),
+            random: AtomicU32::new(random as u32),
             id_prefix: id_prefix(address),
             options,
         }
@@ -109,8 +123,11 @@ impl Broker {
         record: Record,
         tag_code: i64,
     ) -> Result<Appended, CodecError> {
+        let queue_id = record.queue_id;
+        let origin_group = wait::pop::origin_group(&topic.name, &record.properties).map(str::to_owned);
         let (appended, woken) = self.store.append(&topic.name, record, tag_code, self.address)?;
         wait::release(self, woken);
+        wait::pop::arrived(self, &topic.name, queue_id, tag_code, origin_group.as_deref());
         Ok(appended)
     }
 
@@ -120,8 +137,15 @@ impl Broker {
         topic: &Topic,
         records: Vec<(Record, i64)>,
     ) -> Result<Vec<Appended>, CodecError> {
+        let arriving: Vec<_> = records
+            .iter()
+            .map(|(record, tag_code)| (record.queue_id, *tag_code))
+            .collect();
         let (appended, woken) = self.store.append_all(&topic.name, records, self.address);
         wait::release(self, woken);
+        for (queue_id, tag_code) in arriving {
+            wait::pop::arrived(self, &topic.name, queue_id, tag_code, None);
+        }
         appended
     }
 
@@ -164,17 +188,30 @@ impl Broker {
         i32::try_from(self.any.fetch_add(1, Ordering::Relaxed) % count).ok()
     }
 
+    /// Some number below `bound`; not for secrets.
+    pub(crate) fn random(&self, bound: u32) -> u32 {
+        // A step of a Weyl sequence, mixed as MurmurHash3 does at its end.
+        let mut mixed = self.random.fetch_add(0x9e37_79b9, Ordering::Relaxed);
+        for (shift, factor) in [(16, 0x85eb_ca6b), (13, 0xc2b2_ae35), (16, 1)] {
+            mixed = (mixed ^ (mixed >> shift)).wrapping_mul(factor);
+        }
+        mixed.checked_rem(bound).unwrap_or(0)
+    }
+
     /// Removes a topic, its messages and the offsets of it.
     pub(crate) fn delete_topic(&self, name: &str) {
         self.topics.remove(name, self.clock.now());
         self.offsets.remove_topic(name);
+        self.orders.remove_topic(name);
         let woken = self.store.delete_topic(name);
         wait::release(self, woken);
     }
 
     /// Takes a connection off all tables; the other members of its groups hear of it.
     pub(crate) fn forget(&self, session: &Session) {
-        self.sessions.forget(session);
+        let dropped = self.sessions.forget(session);
+        Polls::forget(self, session);
+        wait::pop::pass_on(self, dropped);
         self.registry.remove_session(session.id());
         self.members.remove_session(session, |group| self.notifies(group));
         wait::requester_is_gone(self, session.id());

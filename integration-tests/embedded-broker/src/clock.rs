@@ -32,6 +32,13 @@ impl Clock {
         self.started_at.saturating_add(millis(self.started.elapsed()))
     }
 
+    /// How long ago a client says that something was, by the wall clock of this moment: in milliseconds, negative for what
+    /// is to come. Clients do not know that a test moves the time of the broker.
+    pub(crate) fn age(&self, at: i64) -> i64 {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        millis(since_1970).saturating_sub(at)
+    }
+
     /// The moment at which [`now`](Self::now) reaches `at`.
     pub(crate) fn instant(&self, at: i64) -> Instant {
         let after_start = u64::try_from(at.saturating_sub(self.started_at)).unwrap_or(0);

@@ -112,6 +112,7 @@ impl EmbeddedBroker {
         if let Some(tasks) = running {
             tasks.stop(STOP_GRACE).await;
             self.broker.store.drop_waiting();
+            self.broker.polls.clear();
             self.broker.timers.clear();
             self.broker.locks.clear();
             self.broker.replies.clear();
@@ -136,7 +137,7 @@ impl EmbeddedBroker {
     fn run(&self, listeners: Listeners) {
         let tasks = Tasks::new();
         let spawner = tasks.spawner();
-        for (listener, routes) in listeners.with_routes() {
+        for (listener, routes) in listeners.with_routes(self.broker.options.version) {
             let routes = Arc::new(routes);
             spawner.spawn(server::serve(
                 Arc::clone(&self.broker),
@@ -152,6 +153,7 @@ impl EmbeddedBroker {
         Delays::resume(&self.broker);
         Wheel::resume(&self.broker);
         Halves::resume(&self.broker);
+        wait::pop::resume_revival(&self.broker);
         *lock(&self.running) = Some(tasks);
     }
 }
@@ -474,16 +476,19 @@ impl Listeners {
         self.broker.as_ref().unwrap_or(&self.name_server).local_addr()
     }
 
-    fn with_routes(self) -> Vec<(TcpListener, server::Routes)> {
+    fn with_routes(self, version: BrokerVersion) -> Vec<(TcpListener, server::Routes)> {
         let mut served = match self.broker {
-            None => vec![(self.name_server, families::name_server().and(families::broker()))],
+            None => vec![(
+                self.name_server,
+                families::name_server().and(families::broker(version)),
+            )],
             Some(broker) => vec![
                 (self.name_server, families::name_server()),
-                (broker, families::broker()),
+                (broker, families::broker(version)),
             ],
         };
         if let Some(second) = self.second {
-            served.push((second, families::second_server()));
+            served.push((second, families::second_server(version)));
         }
         served
     }

@@ -9,6 +9,7 @@ mod config;
 mod inspect;
 mod name_server;
 mod offset;
+pub(crate) mod pop;
 pub(crate) mod pull;
 mod query;
 mod recall;
@@ -20,7 +21,7 @@ mod send;
 mod stats;
 mod transaction;
 
-use rocketmq_client::protocol::RequestCode;
+use rocketmq_client::protocol::{BrokerVersion, RequestCode};
 
 pub(crate) use self::send::answer_reply;
 use crate::server::Routes;
@@ -50,12 +51,46 @@ pub(crate) fn name_server() -> Routes {
 }
 
 /// What the broker serves two below its port: everything that is answered at once.
-pub(crate) fn second_server() -> Routes {
-    broker().without(&[RequestCode::PULL_MESSAGE, RequestCode::LITE_PULL_MESSAGE])
+pub(crate) fn second_server(version: BrokerVersion) -> Routes {
+    broker(version).without(&[
+        RequestCode::PULL_MESSAGE,
+        RequestCode::LITE_PULL_MESSAGE,
+        RequestCode::PEEK_MESSAGE,
+        RequestCode::POP_MESSAGE,
+        RequestCode::NOTIFICATION,
+        RequestCode::POLLING_INFO,
+    ])
 }
 
-/// What the broker serves.
-pub(crate) fn broker() -> Routes {
+/// What a broker of this version serves.
+pub(crate) fn broker(version: BrokerVersion) -> Routes {
+    let all = all_of_broker();
+    let all = match version < BrokerVersion::V5_3_2 {
+        true => all.without(&[RequestCode::POP_ROLLBACK]),
+        false => all,
+    };
+    match version < BrokerVersion::V5_0_0 {
+        true => all.without(&SINCE_5_0),
+        false => all,
+    }
+}
+
+/// What brokers of 4.9 do not know.
+const SINCE_5_0: [RequestCode; 11] = [
+    RequestCode::LITE_PULL_MESSAGE,
+    RequestCode::POP_MESSAGE,
+    RequestCode::ACK_MESSAGE,
+    RequestCode::BATCH_ACK_MESSAGE,
+    RequestCode::CHANGE_MESSAGE_INVISIBLETIME,
+    RequestCode::NOTIFICATION,
+    RequestCode::PEEK_MESSAGE,
+    RequestCode::POLLING_INFO,
+    RequestCode::QUERY_ASSIGNMENT,
+    RequestCode::SET_MESSAGE_REQUEST_MODE,
+    RequestCode::GET_ALL_MESSAGE_REQUEST_MODE,
+];
+
+fn all_of_broker() -> Routes {
     Routes::new()
         .on_raw(RequestCode::SEND_MESSAGE_V2, send::send)
         .on_raw(RequestCode::SEND_BATCH_MESSAGE, send::send)
@@ -67,6 +102,20 @@ pub(crate) fn broker() -> Routes {
         .on(recall::recall)
         .on_raw(RequestCode::PULL_MESSAGE, pull::pull)
         .on_raw(RequestCode::LITE_PULL_MESSAGE, pull::pull)
+        .on_raw(RequestCode::POP_MESSAGE, pop::pop)
+        .on(pop::acknowledge)
+        .on(pop::acknowledge_batch)
+        .on_raw(
+            RequestCode::CHANGE_MESSAGE_INVISIBLETIME,
+            pop::change_invisible_time,
+        )
+        .on_raw(RequestCode::NOTIFICATION, pop::notification)
+        .on_raw(RequestCode::PEEK_MESSAGE, pop::peek)
+        .on_raw(RequestCode::POLLING_INFO, pop::polling_info)
+        .on(pop::assignment)
+        .on(pop::set_request_mode)
+        .on_raw(RequestCode::GET_ALL_MESSAGE_REQUEST_MODE, pop::request_modes)
+        .on_raw(RequestCode::POP_ROLLBACK, pop::roll_back)
         .on(offset::query)
         .on(offset::update)
         .on(offset::max)

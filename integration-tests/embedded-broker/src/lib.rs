@@ -17,17 +17,19 @@
 //! Routes and cluster information, registration of other brokers, topic creation by sending, sends (single, batch,
 //! one-way), pulls with long polling and filters by tag, consumer offsets, heartbeats and changes in groups, queue
 //! locks, messages given back with delay levels, delivery times, retry and dead-letter topics, transactions with
-//! checks, requests and their replies, and the administration requests that `mqadmin` needs to create and delete
-//! topics and groups, to show their state and to find messages by key and by id. It answers as RocketMQ 5.x does.
+//! checks, requests and their replies, POP (also in order; long polling, notifications, acknowledgements one by one and
+//! together, changes of the invisible time, queues divided by the broker), and the administration requests that
+//! `mqadmin` needs to create and delete topics and groups, to show their state and to find messages by key and by id.
+//! It answers as RocketMQ 5.x does.
 //!
 //! # What it does not
-//! SQL filters (refused as by a broker with property filters off), POP, replication. Nothing is written to disk. Any
-//! other request is answered with `REQUEST_CODE_NOT_SUPPORTED`, as by a real broker.
+//! SQL filters (refused as by a broker with property filters off), lite topics, replication. Nothing is written to disk.
+//! Any other request is answered with `REQUEST_CODE_NOT_SUPPORTED`, as by a real broker.
 //!
 //! # Bounds
 //! Messages take [`memory_limit`](Builder::memory_limit) bytes at the most. There may be 4096 connections, 65536
-//! topics, 65536 groups, 4096 queues in a topic and 16384 held pulls on a connection. A client that does not read its
-//! answers is not read from either.
+//! topics, 65536 groups, 4096 queues in a topic, 16384 held pulls and pops on a connection, 100000 held pops together,
+//! and 262144 pops of which messages are on their way. A client that does not read its answers is not read from either.
 
 #![cfg_attr(
     not(test),

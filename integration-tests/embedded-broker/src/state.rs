@@ -7,6 +7,7 @@ mod locks;
 mod members;
 mod offsets;
 mod permissions;
+mod pop;
 mod registry;
 mod settings;
 mod topics;
@@ -18,6 +19,9 @@ pub(crate) use self::locks::QueueLocks;
 pub(crate) use self::members::{Member, Members};
 pub(crate) use self::offsets::Offsets;
 pub(crate) use self::permissions::RoutePermissions;
+pub(crate) use self::pop::{
+    CheckPoint, Committed, Flight, Handed, HandedOut, Orders, Place, REVIVE_QUEUES, RequestModes,
+};
 pub(crate) use self::registry::{Registry, queue_data};
 pub(crate) use self::settings::{ORDER_MESSAGE_ENABLE, Settings, SettingsError};
 pub(crate) use self::topics::{CreateTopicError, MAX_QUEUES, Topic, Topics};

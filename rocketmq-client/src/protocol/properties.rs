@@ -90,6 +90,8 @@ pub mod property {
     pub const POP_CK: &str = "POP_CK";
     /// When a message was first popped: milliseconds since 1970.
     pub const FIRST_POP_TIME: &str = "1ST_POP_TIME";
+    /// The group to which a popped message comes back. 5.5.
+    pub const ORIGIN_GROUP: &str = "ORIGIN_GROUP";
 
     /// Names that users cannot set as properties of their own, as in `MessageConst.STRING_HASH_SET`.
     pub const RESERVED: &[&str] = &[

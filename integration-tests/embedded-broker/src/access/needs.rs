@@ -120,6 +120,18 @@ impl Needs<'_> {
                 self.topic_unless_retry("topic", SUB);
                 self.group("consumerGroup", SUB);
             }
+            RequestCode::POP_MESSAGE
+            | RequestCode::ACK_MESSAGE
+            | RequestCode::CHANGE_MESSAGE_INVISIBLETIME
+            | RequestCode::NOTIFICATION
+            | RequestCode::PEEK_MESSAGE => {
+                self.group("consumerGroup", SUB);
+                self.topic("topic", SUB);
+            }
+            RequestCode::POLLING_INFO => {
+                self.group("consumerGroup", GET);
+                self.topic("topic", GET);
+            }
             RequestCode::QUERY_MESSAGE => self.topic("topic", SUB_OR_GET),
             RequestCode::HEART_BEAT => self.heartbeat()?,
             RequestCode::UNREGISTER_CLIENT => self.group("consumerGroup", SUB),
@@ -149,6 +161,11 @@ impl Needs<'_> {
             }
             // These carry no header, or one without a mark of what they are about.
             RequestCode::CHECK_CLIENT_CONFIG
+            | RequestCode::BATCH_ACK_MESSAGE
+            | RequestCode::QUERY_ASSIGNMENT
+            | RequestCode::SET_MESSAGE_REQUEST_MODE
+            | RequestCode::GET_ALL_MESSAGE_REQUEST_MODE
+            | RequestCode::POP_ROLLBACK
             | RequestCode::SEND_REPLY_MESSAGE
             | RequestCode::SEND_REPLY_MESSAGE_V2
             | RequestCode::GET_BROKER_RUNTIME_INFO

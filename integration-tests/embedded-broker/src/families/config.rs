@@ -11,9 +11,10 @@ use rocketmq_client::protocol::requests::{
     AllGroupConfig, AllTopicConfig, CreateGroup, CreateGroups, CreateTopic, CreateTopics, DeleteGroup,
     DeleteTopic, GetGroupConfig, GetTopicConfig,
 };
-use rocketmq_client::protocol::{Done, Json, JsonBody, ResponseCode};
+use rocketmq_client::protocol::{BrokerVersion, Done, Json, JsonBody, PopTopic, ResponseCode};
 
 use super::send::{no_group, too_many_topics};
+use crate::broker::Broker;
 use crate::server::{Context, Refusal, unreadable};
 use crate::state::{MAX_QUEUES, alter_attributes, is_legal_group, parse_attributes};
 
@@ -111,8 +112,24 @@ pub(super) fn delete_topic(context: Context<'_>, request: DeleteTopic) -> Result
             request.topic
         )));
     }
-    context.broker.delete_topic(&request.topic);
+    let broker = context.broker;
+    if broker.options.version >= BrokerVersion::V5_0_0 {
+        delete_pop_retries(broker, &request.topic);
+    }
+    broker.delete_topic(&request.topic);
     Ok(Done)
+}
+
+/// The topics through which groups would pop messages of this one again. Java: `clearRetryTopicWhenDeleteTopic`.
+fn delete_pop_retries(broker: &Broker, topic: &str) {
+    for group in broker.offsets.groups_of(topic) {
+        for version in [PopTopic::RetryV2, PopTopic::RetryV1] {
+            let retries = version.name(topic, &group);
+            if broker.topics.get(&retries).is_some() {
+                broker.delete_topic(&retries);
+            }
+        }
+    }
 }
 
 pub(super) fn all_topics(context: Context<'_>, _: AllTopicConfig) -> Result<Json<TopicConfigTable>, Refusal> {
@@ -210,6 +227,7 @@ pub(super) fn group(
 pub(super) fn delete_group(context: Context<'_>, request: DeleteGroup) -> Result<Done, Refusal> {
     let broker = context.broker;
     broker.groups.remove(&request.group_name, broker.clock.now());
+    broker.orders.remove_group(&request.group_name);
     let offsets_too = request.clean_offset.or(request.remove_offset) == Some(true);
     if offsets_too {
         broker.offsets.remove_group(&request.group_name);

@@ -2,11 +2,13 @@
 //!
 //! Protocol source: `ClientRequestProcessor`, `DefaultRequestProcessor`, `RouteInfoManager`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use rocketmq_client::protocol::bodies::{
-    BrokerData, ClusterInfo, KvTable, MASTER_ID, QueueData, TopicList, TopicRouteData, loose,
+    BrokerData, ClusterInfo, KvTable, MASTER_ID, MessageQueue, QueueData, TopicList, TopicRouteData, loose,
+    permission,
 };
 use rocketmq_client::protocol::requests::{
     AllTopics, DeleteKvConfig, DeleteTopicInNameServer, KvConfig, KvList, KvValue, PutKvConfig, RouteInfo,
@@ -30,17 +32,7 @@ pub(super) fn topic_route(context: Context<'_>, frame: Frame, reply: Reply<'_>) 
         Err(error) => return reply.refuse(&unreadable(error)),
     };
     let broker = context.broker;
-    let (mut broker_datas, mut queue_datas) = (Vec::new(), Vec::new());
-    if let Some(topic) = broker.topics.get(&request.topic) {
-        broker_datas.push(broker_data(broker));
-        queue_datas.push(QueueData {
-            perm: broker.route_permissions.of(&topic),
-            ..queue_data(&broker.options.broker_name, &topic.config)
-        });
-    }
-    broker
-        .registry
-        .add_route(&request.topic, &mut broker_datas, &mut queue_datas);
+    let (mut broker_datas, mut queue_datas) = route_of(broker, &request.topic);
     if queue_datas.is_empty() {
         let remark = format!(
             "No topic route info in name server for the topic: {}",
@@ -64,6 +56,41 @@ pub(super) fn topic_route(context: Context<'_>, frame: Frame, reply: Reply<'_>) 
     let standard =
         context.head.version >= STANDARD_JSON_VERSION || request.accept_standard_json_only == Some(true);
     answer_json(&route, standard, reply);
+}
+
+/// The brokers that have a topic, and their queues; nothing if none has it.
+fn route_of(broker: &Broker, topic: &str) -> (Vec<BrokerData>, Vec<QueueData>) {
+    let (mut broker_datas, mut queue_datas) = (Vec::new(), Vec::new());
+    if let Some(topic) = broker.topics.get(topic) {
+        broker_datas.push(broker_data(broker));
+        queue_datas.push(QueueData {
+            perm: broker.route_permissions.of(&topic),
+            ..queue_data(&broker.options.broker_name, &topic.config)
+        });
+    }
+    broker
+        .registry
+        .add_route(topic, &mut broker_datas, &mut queue_datas);
+    (broker_datas, queue_datas)
+}
+
+/// The queues of a topic that can be read, on all brokers; none if there is no such topic.
+pub(super) fn queues_to_read(broker: &Broker, topic: &str) -> Option<BTreeSet<MessageQueue>> {
+    let (_, queue_datas) = route_of(broker, topic);
+    if queue_datas.is_empty() {
+        return None;
+    }
+    let topic: Arc<str> = topic.into();
+    let readable = queue_datas
+        .iter()
+        .filter(|data| data.perm & permission::READ != 0);
+    let queues = readable.flat_map(|data| {
+        let broker_name: Arc<str> = data.broker_name.as_str().into();
+        let topic = Arc::clone(&topic);
+        (0..data.read_queue_nums)
+            .map(move |queue_id| MessageQueue::new(Arc::clone(&topic), Arc::clone(&broker_name), queue_id))
+    });
+    Some(queues.collect())
 }
 
 /// Whether brokers of no zone, as all here are, are to be left out. Java 5.x: `ZoneRouteRPCHook`.

@@ -20,11 +20,11 @@ use tokio::sync::Notify;
 
 #[cfg(feature = "tls")]
 use super::tls::{Accepted, Acceptor};
-use super::{Reply, Routes};
+use super::{Context, Reply, Routes};
 use crate::broker::Broker;
 use crate::families;
 use crate::lock::lock;
-use crate::wait::{self, HeldPull};
+use crate::wait::{self, HeldPop, HeldPull};
 
 /// How much is read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -32,7 +32,7 @@ const READ_BYTES: usize = 64 * 1024;
 const WRITE_BYTES: usize = 256 * 1024;
 /// Buffers that grew beyond this are given back.
 const KEEP_BYTES: usize = 1024 * 1024;
-/// How many pulls one connection may hold; a client has one for each queue it consumes.
+/// How many pulls and pops one connection may hold; a client has one for each queue it consumes.
 const MAX_HELD: usize = 16 * 1024;
 /// How many frames of others, and bytes of them, may wait to be written to one connection; one is always let in.
 const MAX_FRAMES: usize = 1024;
@@ -59,6 +59,7 @@ pub(crate) struct Session {
 #[derive(Debug, Default)]
 struct Notes {
     resumed: VecDeque<HeldPull>,
+    popping: VecDeque<HeldPop>,
     changed_groups: BTreeSet<Arc<str>>,
     frames: VecDeque<Bytes>,
     frame_bytes: usize,
@@ -102,6 +103,34 @@ impl Session {
             lock(&self.notes).resumed.push_back(held);
             self.noted.notify_one();
         }
+    }
+
+    /// Counts one held request less: it is answered without having waited.
+    pub(crate) fn release_hold(&self) {
+        self.held.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether requests of this connection may be waiting.
+    pub(crate) fn is_holding(&self) -> bool {
+        self.held.load(Ordering::Relaxed) > 0
+    }
+
+    /// Lets the connection run a held pop once more; false if it is closed.
+    pub(crate) fn resume_pop(&self, held: HeldPop) -> bool {
+        self.release_hold();
+        let resumed = {
+            let mut notes = lock(&self.notes);
+            // Under the lock: closing empties the notes under it.
+            let open = !self.closed.load(Ordering::Acquire);
+            if open {
+                notes.popping.push_back(held);
+            }
+            open
+        };
+        if resumed {
+            self.noted.notify_one();
+        }
+        resumed
     }
 
     /// Lets the connection tell its client that a group has changed.
@@ -169,11 +198,13 @@ impl Sessions {
         Some(session)
     }
 
-    /// Takes a connection off the table; what is noted for it is dropped.
-    pub(crate) fn forget(&self, session: &Session) {
+    /// Takes a connection off the table; what is noted for it is dropped. Returns the pops that were to go on: somebody
+    /// else may go on instead.
+    pub(crate) fn forget(&self, session: &Session) -> VecDeque<HeldPop> {
         session.closed.store(true, Ordering::Release);
-        *lock(&session.notes) = Notes::default();
+        let notes = std::mem::take(&mut *lock(&session.notes));
         lock(&self.open).remove(&session.id);
+        notes.popping
     }
 
     /// Closes connections on which nothing has come or gone for too long.
@@ -318,6 +349,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             let Some(held) = resumed else { break };
             let reply = Reply::new(held.head, &mut self.output);
             families::pull::resume(self.broker, &held, reply);
+            if self.output.len() >= WRITE_BYTES {
+                self.flush().await?;
+            }
+        }
+        loop {
+            let popping = lock(&self.session.notes).popping.pop_front();
+            let Some(held) = popping else { break };
+            let context = Context {
+                broker: self.broker,
+                session: self.session,
+                head: held.head,
+            };
+            let reply = Reply::new(held.head, &mut self.output);
+            families::pop::resume(context, held, reply);
             if self.output.len() >= WRITE_BYTES {
                 self.flush().await?;
             }

@@ -61,7 +61,10 @@ impl Settings {
             ("brokerName", options.broker_name.clone()),
             ("brokerPermission", "6".to_owned()),
             ("brokerRole", "ASYNC_MASTER".to_owned()),
+            ("defaultMessageRequestMode", "PULL".to_owned()),
+            ("defaultPopShareQueueNum", "-1".to_owned()),
             ("defaultTopicQueueNums", options.default_queues.to_string()),
+            ("enableRetryTopicV2", "false".to_owned()),
             ("enablePropertyFilter", "false".to_owned()),
             ("fileReservedTime", "72".to_owned()),
             ("listenPort", address.port().to_string()),
@@ -69,10 +72,14 @@ impl Settings {
             ("maxMessageSize", options.max_message_bytes.to_string()),
             ("messageDelayLevel", levels.to_owned()),
             ("namesrvAddr", name_server.to_string()),
+            ("popFromRetryProbability", "20".to_owned()),
+            ("popFromRetryProbabilityForPriority", "0".to_owned()),
+            ("popResponseReturnActualRetryTopic", "false".to_owned()),
             (
                 "rejectTransactionMessage",
                 options.reject_transactions.to_string(),
             ),
+            ("retrieveMessageFromPopRetryTopicV1", "true".to_owned()),
             ("storeReplyMessageEnable", options.store_replies.to_string()),
             ("timerWheelEnable", "false".to_owned()),
             ("traceTopicEnable", options.trace_topic.to_string()),
@@ -134,10 +141,22 @@ impl Settings {
 
     /// Whether a switch is on.
     pub(crate) fn is_on(&self, name: &str) -> bool {
+        self.is(name, "true")
+    }
+
+    /// Whether a setting has this value.
+    pub(crate) fn is(&self, name: &str, wanted: &str) -> bool {
         lock(&self.state)
             .values
             .get(name)
-            .is_some_and(|value| value == "true")
+            .is_some_and(|value| value == wanted)
+    }
+
+    /// A setting that is a number; 0 if it is none.
+    pub(crate) fn number(&self, name: &str) -> i64 {
+        let state = lock(&self.state);
+        let value = state.values.get(name);
+        value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
     }
 
     /// Takes over the settings of a text that are known.

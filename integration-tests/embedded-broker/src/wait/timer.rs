@@ -8,15 +8,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Notify;
 use tokio::time::{self, Instant};
 
-use super::{delay, half, long_poll, relay, reply, wheel};
+use super::{delay, half, long_poll, pop, relay, reply, wheel};
 use crate::broker::Broker;
 use crate::lock::lock;
+use crate::state::Place;
 
 /// What happens at a moment.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     /// A held pull has waited long enough.
     PullTimeout { topic: Arc<str>, queue_id: i32, id: u64 },
+    /// A held pop or notification has waited long enough.
+    PopTimeout(Box<pop::Ticket>),
+    /// Popped messages may have to come back; milliseconds since 1970.
+    Revive(i64),
+    /// A queue that is popped in order may have stopped to wait for its batch.
+    OrderIsFree(Box<Place>),
     /// Messages of a delay level, counted from 1, may be due.
     DelayLevel(usize),
     /// Messages with a delivery time may be due.
@@ -36,7 +43,7 @@ pub(crate) struct TimerKey {
     id: u64,
 }
 
-/// All events to come. There is at most one for each held pull and a few for each delay level.
+/// All events to come. There is at most one for each held pull or pop and a few for each delay level.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     events: Mutex<BTreeMap<TimerKey, Event>>,
@@ -94,6 +101,9 @@ pub(crate) async fn run(broker: Arc<Broker>) {
                 Event::PullTimeout { topic, queue_id, id } => {
                     long_poll::time_out(&broker, &topic, queue_id, id);
                 }
+                Event::PopTimeout(ticket) => pop::time_out(&broker, &ticket),
+                Event::Revive(at) => pop::revive_due(&broker, at),
+                Event::OrderIsFree(place) => pop::order_is_free(&broker, &place),
                 Event::DelayLevel(level) => delay::deliver_due(&broker, level),
                 Event::Wheel => wheel::deliver_due(&broker),
                 Event::CheckHalves => half::check(&broker),

@@ -29,8 +29,11 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) async fn connect(address: &str) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        // Two requests without an answer in between must not wait for the kernel: a paused clock would run on.
+        stream.set_nodelay(true).unwrap();
         Self {
-            stream: TcpStream::connect(address).await.unwrap(),
+            stream,
             input: BytesMut::new(),
             next_opaque: 1,
             format: HeaderFormat::Json,
