@@ -73,6 +73,7 @@ mod auth;
 mod cluster;
 mod consumer;
 mod error;
+mod memory;
 mod message;
 mod producer;
 mod secret;
@@ -84,11 +85,12 @@ mod transport;
 pub use auth::{Credentials, CredentialsProvider, IssuedCredentials, RotatingCredentials};
 pub use cluster::{Client, ClientBuilder, LatencyFaultTolerance};
 pub use consumer::{
-    AllocateAveragely, AllocateByCircle, AllocateStrategy, BatchOutcome, BoxError, ConsumeFrom,
-    ConsumerStats, Filter, IntoBatchOutcome, IntoOutcome, Leased, LeasedStream, Outcome, PushConsumer,
-    PushConsumerBuilder, Retry, ShutdownReport,
+    AllocateAveragely, AllocateByCircle, AllocateStrategy, BatchOutcome, BoxError, Choosing, ConsumeFrom,
+    ConsumerStats, Filter, IntoBatchOutcome, IntoOutcome, Leased, LeasedStream, Only, Outcome, PushConsumer,
+    PushConsumerBuilder, QueueProgress, Retry, ShutdownReport, SpanLinker, TopicRates, only,
 };
 pub use error::{Error, ErrorKind, Persisted, Result};
+pub use memory::MemoryLimit;
 pub use message::{InvalidTraceParent, Message, MessageView, TraceContext};
 pub use producer::queue_selector;
 pub use producer::{BatchFuture, BatchHandle, BatchReceipt, BatchSplitter, Batching, SendBatch};

@@ -14,8 +14,20 @@
 //! | [`IN_FLIGHT_MESSAGES`], [`IN_FLIGHT_BYTES`] | gauges | system, producer group |
 //! | [`LATE_REPLIES`] | counter | system, broker address |
 //! | [`TRACE_DROPPED`] | counter | system |
+//! | [`RECEIVED_MESSAGES`] | counter | system, operation `receive`, topic, consumer group |
+//! | [`OPERATION_DURATION`] of a pull that brought messages or failed | histogram, seconds | the same; [`ERROR_TYPE`] of a failure |
+//! | [`CONSUMED_MESSAGES`] | counter | system, operation `process`, topic, consumer group; [`ERROR_TYPE`] of a failure |
+//! | [`PROCESS_DURATION`] | histogram, seconds | the same |
+//! | [`DELIVERY_DURATION`] | histogram, seconds | system, operation `process`, topic, consumer group |
+//! | [`OPERATION_DURATION`] of a message given back | histogram, seconds | system, operation `settle`, topic, consumer group; [`ERROR_TYPE`] of a failure |
+//! | [`CONSUMER_LAG`] | gauge | system, consumer group, topic, [`BROKER_NAME`], [`PARTITION_ID`] |
+//! | [`CACHED_MESSAGES`], [`CACHED_BYTES`] | gauges | system, consumer group |
 //!
-//! A send that reached no broker, because there was no route or no room, is none and not counted.
+//! A send that reached no broker, because there was no route or no room, is none and not counted. The error type of a
+//! call of a handler is `retry` or `rejected` if the handler said so, and `failed`, `panicked`, `timed_out` or
+//! `unreadable` if it did not get to say anything. Retried messages are those of the retry topic. The lag is that of the
+//! last answer of the broker, and 0 for a queue that has gone to another member. Gauges of consumers are set every ten
+//! seconds, the lag with each pull too.
 //!
 //! # Spans
 //!
@@ -23,8 +35,16 @@
 //! (`rocketmq_client::send=debug`); OpenTelemetry shows it as `send {topic}`. It ends with the ids, the broker and the
 //! queue of the message, or with [`ERROR_TYPE`]. Keys, properties and bodies are in none.
 //!
+//! A consumer has spans of target [`CONSUME_SPAN_TARGET`]: `receive` for each pull, `process` for each call of a handler,
+//! in which the handler runs, and `settle` for each message that is given back. `process` is the beginning of a trace of
+//! its own, as OpenTelemetry recommends, and names the span that the message was sent in as `rocketmq.producer.trace_id`
+//! and `rocketmq.producer.span_id`; a [`SpanLinker`](crate::SpanLinker) makes that a link in whatever tracing system
+//! there is.
+//!
 //! How the context of a trace travels with the message: [`Propagator`](crate::Propagator) where it is sent,
 //! [`MessageView::trace_parent`](crate::MessageView::trace_parent) where it is received.
+
+mod consume;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,9 +56,17 @@ use metrics::{
 use tracing::field::Empty;
 use tracing::{Span, debug_span};
 
+pub use self::consume::{
+    BROKER_NAME, CACHED_BYTES, CACHED_MESSAGES, CONSUME_SPAN_TARGET, CONSUMED_MESSAGES, CONSUMER_GROUP,
+    CONSUMER_LAG, DELIVERY_DURATION, PARTITION_ID, PROCESS_DURATION, RECEIVED_MESSAGES,
+};
+pub(crate) use self::consume::{
+    CacheGauges, ConsumeMeters, LagGauge, NOT_GIVEN_BACK, Source, failed_because, process_span, receive_span,
+    received, sent_in, settle_span,
+};
 use crate::error::ErrorKind;
 
-/// How long sends took, all attempts included.
+/// How long sends took, all attempts included; pulls that brought messages or failed; and giving messages back.
 pub const OPERATION_DURATION: &str = "messaging.client.operation.duration";
 /// How many messages were sent to brokers, those that failed included.
 pub const SENT_MESSAGES: &str = "messaging.client.sent.messages";
@@ -80,7 +108,7 @@ pub(crate) fn describe() {
     describe_histogram!(
         OPERATION_DURATION,
         Unit::Seconds,
-        "How long sends took, all attempts included"
+        "How long sends, pulls and returns of messages took"
     );
     describe_counter!(
         SENT_MESSAGES,
@@ -100,6 +128,7 @@ pub(crate) fn describe() {
         Unit::Count,
         "Records of message trace that were dropped"
     );
+    consume::describe();
 }
 
 /// What is counted of the sends to one topic.

@@ -12,7 +12,8 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("sync", &[]),
     ("message", &["protocol", "error"]),
     ("secret", &[]),
-    ("telemetry", &["error"]),
+    ("memory", &[]),
+    ("telemetry", &["error", "message"]),
     (
         "transport",
         &["protocol", "error", "tasks", "sync", "secret", "telemetry"],
@@ -31,6 +32,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "auth",
             "trace",
             "telemetry",
+            "memory",
         ],
     ),
     (
@@ -70,6 +72,8 @@ const FLOORS: &[(&str, &[&str])] = &[
             "transport",
             "cluster",
             "trace",
+            "telemetry",
+            "memory",
         ],
     ),
 ];

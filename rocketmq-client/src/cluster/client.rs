@@ -21,6 +21,7 @@ use super::version::Versions;
 use super::{Cluster, identity, naming};
 use crate::auth::{CredentialsProvider, Rotation};
 use crate::error::{Error, Result};
+use crate::memory::MemoryLimit;
 use crate::protocol::names::Namespace;
 use crate::protocol::{HeaderFormat, Request};
 use crate::tasks::{Tasks, join_all};
@@ -207,6 +208,7 @@ pub(crate) struct Options {
     pub(crate) route_refresh_interval: Duration,
     pub(crate) name_server_refresh_interval: Duration,
     pub(crate) shutdown_grace: Duration,
+    pub(crate) memory_limit: Option<MemoryLimit>,
 }
 
 impl Default for Options {
@@ -225,6 +227,7 @@ impl Default for Options {
             route_refresh_interval: Duration::from_secs(30),
             name_server_refresh_interval: Duration::from_secs(120),
             shutdown_grace: Duration::from_secs(10),
+            memory_limit: None,
         }
     }
 }
@@ -414,6 +417,13 @@ impl ClientBuilder {
     #[cfg(feature = "tls")]
     pub fn broker_tls(mut self, tls: Tls) -> Self {
         self.broker_tls = Some(tls);
+        self
+    }
+
+    /// A limit on the bytes of received messages that all consumers of this client share, with those of other clients
+    /// that have it too; see [`MemoryLimit`]. Default none: each consumer has its own limit only.
+    pub fn memory_limit(mut self, limit: &MemoryLimit) -> Self {
+        self.options.memory_limit = Some(limit.clone());
         self
     }
 

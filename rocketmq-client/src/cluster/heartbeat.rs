@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{Cluster, GroupMember, ProducerMember, TopicTemplate};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::bodies::{HeartbeatData, ProducerData};
 use crate::protocol::names::reply_topic;
 use crate::protocol::requests::{HeartBeat, UnregisterClient};
@@ -173,7 +173,7 @@ impl Cluster {
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if this client has a consumer of the group: brokers could not
-    /// tell the two apart.
+    /// tell the two apart. [`ErrorKind::Auth`](crate::ErrorKind::Auth) if brokers refuse it and none accepts it.
     pub(crate) async fn register_consumer(self: &Arc<Self>, member: Arc<dyn GroupMember>) -> Result<()> {
         let group = member.group().to_owned();
         {
@@ -184,10 +184,15 @@ impl Cluster {
                      topic too, or make another client for this one"
                 )));
             }
-            groups.consumers.insert(group, member);
+            groups.consumers.insert(group.clone(), member);
         }
-        self.heartbeat_now().await;
-        Ok(())
+        let Some(refused) = self.heartbeat_now().await else {
+            return Ok(());
+        };
+        // A heartbeat tells of all members, and brokers that refuse one refuse it as a whole.
+        let removed = lock(&self.members.groups).consumers.remove(&group);
+        drop(removed);
+        Err(refused.context(format_args!("consumer group {group} may not join")))
     }
 
     /// Takes a consumer off all brokers.
@@ -292,27 +297,35 @@ impl Cluster {
         if let Err(error) = gone {
             debug!(%address, %error, "not introduced anew");
         }
-        self.beat(address, &data).await;
+        // A failure is logged, and made good by the next heartbeat.
+        let _ = self.beat(address, &data).await;
     }
 
-    /// Tells all known brokers who is here, and waits for their answers, at most the request timeout.
-    pub(crate) async fn heartbeat_now(&self) {
-        let Some((data, slaves)) = self.heartbeat() else {
-            return;
-        };
+    /// Tells all known brokers who is here, and waits for their answers, at most the request timeout. Gives why, if
+    /// brokers refuse somebody and none accepts.
+    pub(crate) async fn heartbeat_now(&self) -> Option<Error> {
+        let (data, slaves) = self.heartbeat()?;
         let brokers = self.routes.broker_addrs(slaves);
-        join_all(brokers.iter().map(|address| self.beat(address, &data))).await;
+        let told = join_all(brokers.iter().map(|address| self.beat(address, &data))).await;
+        if told.iter().any(Result::is_ok) {
+            return None;
+        }
+        told.into_iter()
+            .filter_map(Result::err)
+            .find(|error| error.kind() == ErrorKind::Auth)
     }
 
-    /// Tells one broker. Gives whether it has heard.
-    async fn beat(&self, address: &Arc<str>, data: &HeartbeatData) -> bool {
+    /// Tells one broker.
+    async fn beat(&self, address: &Arc<str>, data: &HeartbeatData) -> Result<()> {
         let sent = self.send_heartbeat(address, data, self.options.request_timeout);
-        let sent = sent.await;
-        match sent {
+        match sent.await {
             Ok(version) => debug!(%address, %version, "heartbeat"),
-            Err(ref error) => warn!(%address, %error, "heartbeat failed"),
+            Err(error) => {
+                warn!(%address, %error, "heartbeat failed");
+                return Err(error);
+            }
         }
-        sent.is_ok()
+        Ok(())
     }
 
     async fn send_heartbeat(
@@ -384,7 +397,7 @@ impl Cluster {
         }
         if let (false, Some((data, _))) = (strangers.is_empty(), self.heartbeat()) {
             let introductions = strangers.iter().map(async |address| {
-                if !self.beat(address, &data).await {
+                if self.beat(address, &data).await.is_err() {
                     // The next ones need not wait for it.
                     let until = Instant::now() + UNREACHABLE;
                     lock(&self.members.unreachable).insert(Arc::clone(address), until);

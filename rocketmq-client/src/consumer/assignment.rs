@@ -234,9 +234,9 @@ impl Assignment {
             .map(|(queue, owned)| (queue, owned.process.as_ref()))
     }
 
-    /// What is consumed of each queue.
-    pub(super) fn offsets(&self) -> &OffsetTable {
-        &self.offsets
+    /// What is cached of an owned queue, once its offset is known.
+    pub(super) fn process(&self, queue: &MessageQueue) -> Option<Arc<ProcessQueue>> {
+        self.owned.get(queue)?.process.clone()
     }
 }
 

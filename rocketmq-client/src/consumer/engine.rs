@@ -20,13 +20,16 @@ use tracing::{debug, info, warn};
 use super::assignment::{Assignment, Removed};
 use super::budget::Budget;
 use super::filter::Filter;
+use super::flow::Flow;
 use super::handler::DynHandler;
 use super::member::Member;
 use super::options::Options;
 use super::push::ShutdownReport;
 use super::ready::Ready;
+use super::refusal::Refusal;
 use super::remote::Remote;
 use super::requeue::Requeue;
+use super::stats::Meters;
 use super::subscriptions::Subscriptions;
 use crate::error::Result;
 use crate::protocol::bodies::MessageQueue;
@@ -49,6 +52,10 @@ pub(super) struct Engine {
     pub(super) assignment: Mutex<Assignment>,
     pub(super) ready: Ready,
     pub(super) budget: Arc<Budget>,
+    pub(super) flow: Flow,
+    pub(super) meters: Meters,
+    /// Why brokers refuse this member, while they do.
+    pub(super) refusal: Refusal,
     pub(super) requeue: Requeue,
     pub(super) counters: Counters,
     /// In what the group's other members last differed.
@@ -104,7 +111,13 @@ impl Engine {
         remote: Remote,
         tasks: &Tasks,
     ) -> Self {
+        let shared = options.memory_limit.as_ref();
+        let shared = shared.or(remote.cluster().options().memory_limit.as_ref());
         Self {
+            budget: Budget::within(options.max_cached_bytes, shared.cloned()),
+            flow: Flow::new(options.topic_limits),
+            meters: Meters::new(Arc::clone(&group)),
+            refusal: Refusal::default(),
             retry_topic: crate::protocol::names::retry_topic(&group).into(),
             group,
             subscriptions: Subscriptions::new(subscriptions, started),
@@ -112,7 +125,6 @@ impl Engine {
             remote,
             assignment: Mutex::default(),
             ready: Ready::default(),
-            budget: Budget::new(options.max_cached_bytes),
             requeue: Requeue::new(options.requeue_delay),
             counters: Counters::default(),
             differences: Mutex::default(),
@@ -148,6 +160,9 @@ impl Engine {
         self.upkeep.spawn("requeue", move |stop| async move {
             engine.requeue.run(&engine.ready, &stop).await;
         });
+        let engine = Arc::clone(self);
+        self.upkeep
+            .spawn("stats", move |stop| engine.measure_regularly(stop));
         let engine = Arc::clone(self);
         self.intake
             .spawn("rebalance", move |stop| engine.rebalance_regularly(stop));

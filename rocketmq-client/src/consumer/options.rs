@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use super::allocate::{AllocateAveragely, AllocateStrategy};
 use super::first_offset::ConsumeFrom;
+use super::flow::TopicLimits;
 use super::process_queue::Limits;
 use super::retry_policy::RetryPolicy;
+use super::spans::Link;
+use crate::memory::MemoryLimit;
 
 /// See the setters of [`PushConsumerBuilder`](super::PushConsumerBuilder).
 #[derive(Clone, Debug)]
@@ -21,8 +24,16 @@ pub(super) struct Options {
     /// How long a batch may wait to be filled.
     pub(super) batch_linger: Duration,
     pub(super) pull_batch_size: usize,
+    /// Left to the broker if absent.
+    pub(super) pull_batch_bytes: Option<u32>,
+    pub(super) pull_interval: Duration,
+    /// Whether each pull carries the subscription.
+    pub(super) post_subscription: bool,
     pub(super) limits: Limits,
+    pub(super) topic_limits: TopicLimits,
     pub(super) max_cached_bytes: usize,
+    pub(super) memory_limit: Option<MemoryLimit>,
+    pub(super) link: Link,
     pub(super) consume_timeout: Duration,
     pub(super) commit_interval: Duration,
     pub(super) rebalance_interval: Duration,
@@ -46,12 +57,18 @@ impl Default for Options {
             batch_size: 1,
             batch_linger: Duration::ZERO,
             pull_batch_size: 32,
+            pull_batch_bytes: None,
+            pull_interval: Duration::ZERO,
+            post_subscription: false,
             limits: Limits {
                 messages: 1000,
                 bytes: 100 * 1024 * 1024,
                 span: 2000,
             },
+            topic_limits: TopicLimits::default(),
             max_cached_bytes: 256 * 1024 * 1024,
+            memory_limit: None,
+            link: Link::default(),
             consume_timeout: Duration::from_secs(15 * 60),
             commit_interval: Duration::from_secs(5),
             rebalance_interval: Duration::from_secs(20),
@@ -88,6 +105,18 @@ impl Options {
             usize::MAX,
         );
         range("max_cached_bytes", self.max_cached_bytes, 64 * 1024, usize::MAX);
+        for (name, limit) in [
+            ("max_cached_messages_per_topic", self.topic_limits.messages),
+            ("max_cached_bytes_per_topic", self.topic_limits.bytes),
+            (
+                "pull_batch_bytes",
+                self.pull_batch_bytes.map(|bytes| bytes as usize),
+            ),
+        ] {
+            if let Some(limit) = limit {
+                range(name, limit, 1, i32::MAX as usize);
+            }
+        }
         if !(1..=65_535).contains(&self.limits.span) {
             faults.push(format!(
                 "max_span is {}, it has to be from 1 to 65535",

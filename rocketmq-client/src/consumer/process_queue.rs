@@ -14,7 +14,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::budget::Budget;
+use super::flow::Share;
 use super::outcome::GiveBack;
+use super::stats::QueueWatch;
 use crate::protocol::Record;
 use crate::protocol::bodies::MessageQueue;
 use crate::sync::lock;
@@ -49,6 +51,20 @@ pub(super) struct Claim {
     pub(super) undelivered: Option<GiveBack>,
 }
 
+/// What is in the cache of one queue.
+#[derive(Clone, Debug)]
+pub(super) struct Contents {
+    /// Messages that are not finished.
+    pub(super) messages: usize,
+    /// The lowest and the highest offset that is not finished.
+    pub(super) offsets: Option<(i64, i64)>,
+    /// The offsets of messages that were handed out.
+    pub(super) running: Vec<i64>,
+    /// Messages that were put back and wait to be handed out again; they count as running too.
+    pub(super) again: usize,
+    pub(super) dropped: bool,
+}
+
 /// The cached messages of one queue, while this consumer owns it.
 ///
 /// A queue that is lost and won again, or whose offset is reset, gets a new one; what then still finishes in the old
@@ -57,6 +73,9 @@ pub(super) struct Claim {
 pub(super) struct ProcessQueue {
     pub(super) queue: MessageQueue,
     limits: Limits,
+    /// What it may have of its topic's limits.
+    share: Option<Arc<Share>>,
+    watch: Option<QueueWatch>,
     budget: Arc<Budget>,
     room: Notify,
     state: Mutex<State>,
@@ -127,6 +146,8 @@ impl ProcessQueue {
         Self {
             queue,
             limits,
+            share: None,
+            watch: None,
             budget,
             room: Notify::new(),
             state: Mutex::new(State {
@@ -146,6 +167,18 @@ impl ProcessQueue {
                 dropped: false,
             }),
         }
+    }
+
+    /// The same queue, which keeps to its share of the topic and is watched.
+    pub(super) fn watched(mut self, share: Option<Arc<Share>>, watch: QueueWatch) -> Self {
+        self.share = share;
+        self.watch = Some(watch);
+        self
+    }
+
+    /// What is known of the queue beside its messages, if it is watched.
+    pub(super) fn watch(&self) -> Option<&QueueWatch> {
+        self.watch.as_ref()
     }
 
     /// Takes the messages of one pull response that is `bytes` long. Returns how many are new.
@@ -190,15 +223,37 @@ impl ProcessQueue {
         {
             let mut state = self.lock();
             freed = state.finish(number);
-            if state
-                .blocked
-                .is_some_and(|wanted| state.has_room(self.limits, wanted))
-            {
-                state.blocked = None;
-                self.room.notify_one();
-            }
+            self.unblock(&mut state);
         }
         self.budget.release(freed);
+    }
+
+    /// Lets a pull go on that waits for room, if there is some now.
+    fn unblock(&self, state: &mut State) {
+        if state
+            .blocked
+            .is_some_and(|wanted| state.has_room(self.limits(), wanted))
+        {
+            state.blocked = None;
+            self.room.notify_one();
+        }
+    }
+
+    /// The limits may have changed.
+    pub(super) fn look_for_room(&self) {
+        self.unblock(&mut self.lock());
+    }
+
+    fn limits(&self) -> Limits {
+        match &self.share {
+            Some(share) => share.narrow(self.limits),
+            None => self.limits,
+        }
+    }
+
+    /// How many messages the next pull may ask for, of so many that are wanted.
+    pub(super) fn pull_size(&self, wanted: usize) -> usize {
+        wanted.min(self.limits().messages).max(1)
     }
 
     /// The message stays: it is handed out again, and the offset does not pass it.
@@ -236,7 +291,7 @@ impl ProcessQueue {
         loop {
             {
                 let mut state = self.lock();
-                if state.has_room(self.limits, wanted) {
+                if state.has_room(self.limits(), wanted) {
                     state.blocked = None;
                     return;
                 }
@@ -250,6 +305,9 @@ impl ProcessQueue {
     /// Gives the queue up: nothing is handed out any more, what waits is let go. Returns how many messages were
     /// waiting. The commit offset stays below them.
     pub(super) fn drop_waiting(&self) -> usize {
+        if let Some(watch) = &self.watch {
+            watch.lost();
+        }
         let (freed, released);
         {
             let mut state = self.lock();
@@ -264,6 +322,27 @@ impl ProcessQueue {
     pub(super) fn cached(&self) -> (usize, usize) {
         let state = self.lock();
         (state.unfinished, state.bytes)
+    }
+
+    /// What is in the cache, for people.
+    pub(super) fn contents(&self) -> Contents {
+        let state = self.lock();
+        let unfinished = || state.slots.iter().filter(|slot| !matches!(slot.cell, Cell::Done));
+        let running = state
+            .slots
+            .iter()
+            .filter(|slot| matches!(slot.cell, Cell::Running))
+            .map(|slot| slot.offset);
+        Contents {
+            messages: state.unfinished,
+            offsets: unfinished()
+                .next()
+                .zip(unfinished().next_back())
+                .map(|(first, last)| (first.offset, last.offset)),
+            running: running.collect(),
+            again: state.again.len(),
+            dropped: state.dropped,
+        }
     }
 
     /// Puts the queue in line unless it is or has nothing to hand out. Returns whether it was put.

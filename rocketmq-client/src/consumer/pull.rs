@@ -8,13 +8,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{Instrument, debug, error, info, warn};
 
 use super::engine::{Counters, Engine};
 use super::first_offset::{FirstOffset, first_offset};
+use super::flow::pull_within;
 use super::process_queue::{ProcessQueue, SLOT_BYTES, Wanted};
 use super::received::{Damaged, Received};
 use super::remote::Pull;
+use super::spans::Pulling;
+use super::stats::QueueWatch;
 use super::subscriptions::Subscription;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::ResponseCode;
@@ -89,12 +92,15 @@ impl Engine {
     }
 
     fn process_queue(&self, queue: &MessageQueue, offset: i64) -> Arc<ProcessQueue> {
-        Arc::new(ProcessQueue::new(
+        let meter = self.meters.of(&queue.topic);
+        let watch = QueueWatch::new(&self.group, queue, meter);
+        let process = ProcessQueue::new(
             queue.clone(),
             offset,
             self.options.limits,
             Arc::clone(&self.budget),
-        ))
+        );
+        Arc::new(process.watched(self.flow.share(&queue.topic), watch))
     }
 }
 
@@ -190,8 +196,9 @@ impl Loop {
 
     /// Pulls once. False when the queue was lost.
     async fn once(&mut self) -> bool {
+        let max_messages = self.process.pull_size(self.engine.options.pull_batch_size);
         let wanted = Wanted {
-            messages: self.engine.options.pull_batch_size,
+            messages: max_messages,
             bytes: self.expected,
         };
         self.engine.unpaused().await;
@@ -201,15 +208,23 @@ impl Loop {
             return false;
         }
         let commit_offset = lock(&self.engine.assignment).progress_of(&self.queue);
+        let options = &self.engine.options;
         let pull = Pull {
             queue: &self.queue,
             broker_id: self.broker_id,
             offset: self.offset,
-            max_messages: self.engine.options.pull_batch_size,
+            max_messages,
+            max_bytes: options.pull_batch_bytes,
             commit_offset,
             version: self.subscription.version,
+            subscription: options
+                .post_subscription
+                .then(|| self.subscription.of_topic(&self.queue.topic)),
         };
-        let result = self.engine.remote.pull(pull).await;
+        let pulling = self.engine.begin_pulling(&self.queue, self.offset);
+        let pull = self.engine.remote.pull(pull).instrument(pulling.span());
+        let (result, reserved) = pull_within(reserved, pull).await;
+        pulling.answered(&self.process, &result);
         let kept = match result {
             Ok(result) => {
                 // A pull may have been held by the broker since before the pause.
@@ -225,7 +240,8 @@ impl Loop {
                     }
                 }
                 self.broker_id = result.header.suggest_which_broker_id;
-                self.receive(result).await
+                self.engine.refusal.clear(&self.queue.topic);
+                self.receive(result, &pulling).await
             }
             Err(error) => {
                 self.expected = 0;
@@ -234,6 +250,10 @@ impl Loop {
             }
         };
         drop(reserved);
+        let interval = self.engine.options.pull_interval;
+        if self.expected > 0 && !interval.is_zero() {
+            sleep(interval).await;
+        }
         kept
     }
 
@@ -255,11 +275,11 @@ impl Loop {
         }
     }
 
-    async fn receive(&mut self, result: PullResult) -> bool {
+    async fn receive(&mut self, result: PullResult, pulling: &Pulling) -> bool {
         let next = result.header.next_begin_offset;
         match result.status {
             PullStatus::Found => {
-                self.found(result).await;
+                self.found(result, pulling).await;
                 true
             }
             PullStatus::OffsetIllegal => self.move_to(next, result.remark).await,
@@ -274,7 +294,7 @@ impl Loop {
         }
     }
 
-    async fn found(&mut self, result: PullResult) {
+    async fn found(&mut self, result: PullResult, pulling: &Pulling) {
         // A response shares the connection's read buffer with its neighbours and would keep all of it for as long as
         // one message lives: several times what the limits count. The one copy here is what makes them hold, and lets
         // the connection use its buffer again.
@@ -289,6 +309,7 @@ impl Loop {
         if !self.subscription.filter.is_all() {
             received.keep(&self.subscription.filter);
         }
+        pulling.brought(&self.process, received.records.len());
         let new = self.process.put(received.records, bytes);
         if new > 0 {
             Counters::add(&self.engine.counters.received, new);
@@ -398,7 +419,7 @@ impl Loop {
                 | ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST,
             ) => {
                 info!(%group, %queue, %error, "the broker does not know the subscription, sending it again");
-                self.engine.remote.heartbeat().await;
+                self.engine.heartbeat().await;
             }
             _ => {
                 // A line for each doubling: a broker that is away for an hour does not fill a disk.
@@ -413,6 +434,7 @@ impl Loop {
                     // Somebody has to do something about it: asking every second is enough to notice.
                     wait *= 5;
                 }
+                self.engine.note_refusal(&queue.topic, &error);
             }
         }
         sleep(wait).await;

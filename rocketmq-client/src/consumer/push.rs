@@ -66,6 +66,8 @@ pub struct ConsumerStats {
     pub cached_bytes: usize,
     /// Queues owned, in order.
     pub queues: Vec<MessageQueue>,
+    /// Why brokers refuse this member, while they do: what the last one said. `None` as soon as one permits something.
+    pub refused: Option<String>,
 }
 
 impl PushConsumer {
@@ -195,6 +197,7 @@ impl Engine {
             not_given_back: count(&self.counters.not_given_back),
             subscription_conflicts: count(&self.counters.subscription_conflicts),
             cached_bytes: self.budget.used(),
+            refused: self.refusal.text(),
             ..ConsumerStats::default()
         };
         let assignment = lock(&self.assignment);

@@ -52,6 +52,8 @@ impl Engine {
                     unsettled = UNSETTLED;
                     regular
                 }
+                // Nobody knows when it will be permitted: that is not asked for every moment.
+                Division::Unsettled if self.refusal.is_some() => regular,
                 Division::Unsettled => {
                     let wait = unsettled.min(regular);
                     unsettled = unsettled.saturating_mul(2).min(UNSETTLED_AT_MOST);
@@ -105,17 +107,21 @@ impl Engine {
         let mut members = match self.remote.members(&queues).await {
             Ok(members) => members,
             Err(error) => {
-                warn!(group = %self.group, %topic, %error, "the members of the group are not known, queues stay as they are");
-                self.remote.heartbeat().await;
+                self.note_refusal(&self.group, &error);
+                if !self.refusal.is_some() {
+                    warn!(group = %self.group, %topic, %error, "the members of the group are not known, queues stay as they are");
+                }
+                self.heartbeat().await;
                 return Division::Unsettled;
             }
         };
         let client_id = self.remote.client_id();
         if !members.iter().any(|member| member == client_id) {
             info!(group = %self.group, %topic, "the broker does not list this member yet, queues stay as they are");
-            self.remote.heartbeat().await;
+            self.heartbeat().await;
             return Division::Unsettled;
         }
+        self.refusal.clear(&self.group);
         if *topic == self.retry_topic {
             self.retry_topic_exists.store(true, Ordering::Relaxed);
         }
@@ -135,6 +141,7 @@ impl Engine {
             }
             assignment.divide(topic, &target, stop)
         };
+        self.share_topic(topic, target.len());
         self.change(topic, members.len(), added, removed);
         Division::Settled
     }

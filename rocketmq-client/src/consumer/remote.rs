@@ -47,10 +47,14 @@ pub(super) struct Pull<'a> {
     pub(super) broker_id: i64,
     pub(super) offset: i64,
     pub(super) max_messages: usize,
+    /// Left to the broker if absent.
+    pub(super) max_bytes: Option<u32>,
     /// What is consumed of the queue.
     pub(super) commit_offset: Option<i64>,
     /// The version of the subscription.
     pub(super) version: i64,
+    /// The subscription itself, if the pull is to carry it.
+    pub(super) subscription: Option<SubscriptionData>,
 }
 
 impl Remote {
@@ -174,24 +178,30 @@ impl Remote {
         let commit_offset = pull
             .commit_offset
             .filter(|&offset| offset > 0 && pull.broker_id == MASTER_ID);
-        let commit_flag = if commit_offset.is_some() {
-            pull_flag::COMMIT_OFFSET
-        } else {
-            0
-        };
+        let mut sys_flag = pull_flag::SUSPEND;
+        if commit_offset.is_some() {
+            sys_flag |= pull_flag::COMMIT_OFFSET;
+        }
+        if pull.subscription.is_some() {
+            sys_flag |= pull_flag::SUBSCRIPTION;
+        }
+        let (subscription, expression_type) = pull
+            .subscription
+            .map(|data| (data.sub_string, data.expression_type))
+            .unzip();
         let request = PullMessage {
             consumer_group: self.wire_group.clone(),
             topic: self.wire_topic(pull.queue),
             queue_id: pull.queue.queue_id,
             queue_offset: pull.offset,
             max_msg_nums: i32::try_from(pull.max_messages).unwrap_or(i32::MAX),
-            sys_flag: pull_flag::SUSPEND | commit_flag,
+            sys_flag,
             commit_offset: commit_offset.unwrap_or(0),
             suspend_timeout_millis: i64::try_from(SUSPEND.as_millis()).unwrap_or(i64::MAX),
-            subscription: None,
+            subscription,
             sub_version: pull.version,
-            expression_type: None,
-            max_msg_bytes: None,
+            expression_type,
+            max_msg_bytes: pull.max_bytes.and_then(|bytes| i32::try_from(bytes).ok()),
         };
         let address = self.address(&pull.queue.broker_name, pull.broker_id)?;
         self.cluster.call_addr(&address, &request, PULL_TIMEOUT).await
@@ -303,17 +313,18 @@ impl Remote {
         self.cluster.known_broker_version(&address)
     }
 
-    /// Tells all brokers who is here, unless that was done a moment ago: many pulls may fail for one reason.
-    pub(super) async fn heartbeat(&self) {
+    /// Tells all brokers who is here, unless that was done a moment ago: many pulls may fail for one reason. Gives why,
+    /// if they refuse it.
+    pub(super) async fn heartbeat(&self) -> Option<Error> {
         let now = Instant::now();
         {
             let mut last = lock(&self.last_heartbeat);
             if last.is_some_and(|last| now.duration_since(last) < HEARTBEAT_PAUSE) {
-                return;
+                return None;
             }
             *last = Some(now);
         }
-        self.cluster.heartbeat_now().await;
+        self.cluster.heartbeat_now().await
     }
 
     /// Tells all brokers who is here, now, and waits for their answers.

@@ -33,6 +33,13 @@ pub(super) struct Subscription {
     pub(super) version: i64,
 }
 
+impl Subscription {
+    /// What brokers are told of it.
+    pub(super) fn of_topic(&self, topic: &str) -> SubscriptionData {
+        self.filter.subscription(topic, self.version)
+    }
+}
+
 /// What a change of a subscription was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
@@ -109,9 +116,7 @@ impl Subscriptions {
 
     /// What brokers are told.
     pub(super) fn data(&self) -> Vec<SubscriptionData> {
-        let data = |(topic, subscription): (&Arc<str>, &Arc<Subscription>)| {
-            subscription.filter.subscription(topic, subscription.version)
-        };
+        let data = |(topic, subscription): (&Arc<str>, &Arc<Subscription>)| subscription.of_topic(topic);
         self.table().iter().map(data).collect()
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::task::coop::consume_budget;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, debug_span, error, warn};
+use tracing::{Instrument, debug, error, warn};
 
 use super::engine::{Counters, Engine};
 use super::handler::{Fault, Handler, attempt};
@@ -131,7 +131,7 @@ impl Engine {
         let decision = match undelivered {
             Some(give_back) => Some(give_back),
             None => {
-                let outcome = self.deliver(handler, &message).await;
+                let outcome = self.deliver(handler, &process, &message).await;
                 self.judge(&message, outcome)
             }
         };
@@ -159,7 +159,7 @@ impl Engine {
         if self.is_abandoned() {
             return;
         }
-        if self.give_back(message, give_back).await {
+        if self.give_back_watched(process, message, give_back).await {
             process.finish(number);
             return;
         }
@@ -186,19 +186,16 @@ impl Engine {
     pub(super) async fn deliver<H: Handler>(
         &self,
         handler: &H,
+        process: &ProcessQueue,
         message: &MessageView,
     ) -> Result<Outcome, Fault> {
-        let span = debug_span!(
-            "process",
-            topic = message.topic(),
-            queue = %message.queue(),
-            offset = message.queue_offset(),
-        );
+        let handling = self.begin_handling(process, std::iter::once(message));
         let tracer = self.remote.cluster().trace();
         let traced = tracer.and_then(|tracer| self.trace_before(tracer, message));
         let outcome = attempt(handler, message.clone(), self.options.consume_timeout)
-            .instrument(span)
+            .instrument(handling.span())
             .await;
+        handling.end(&outcome);
         if let (Some(tracer), Some(traced)) = (tracer, traced) {
             self.trace_after(tracer, traced, &outcome);
         }

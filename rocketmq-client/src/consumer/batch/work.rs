@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
-use tracing::{Instrument, debug_span, warn};
+use tracing::{Instrument, warn};
 
 use super::linger::Linger;
 use super::outcome::{BatchOutcome, IntoBatchOutcome};
@@ -96,7 +96,7 @@ impl<H: BatchHandler> Work for Batches<H> {
                 None => messages.push(message),
             }
         }
-        decided.extend(self.decide(engine, messages).await);
+        decided.extend(self.decide(engine, &process, messages).await);
         settle(engine, &process, decided).await;
     }
 
@@ -108,17 +108,16 @@ impl<H: BatchHandler> Work for Batches<H> {
 }
 
 impl<H: BatchHandler> Batches<H> {
-    async fn decide(&self, engine: &Engine, messages: Vec<Numbered>) -> Vec<(Numbered, Option<GiveBack>)> {
-        let Some((_, first)) = messages.first() else {
+    async fn decide(
+        &self,
+        engine: &Engine,
+        process: &ProcessQueue,
+        messages: Vec<Numbered>,
+    ) -> Vec<(Numbered, Option<GiveBack>)> {
+        if messages.is_empty() {
             return Vec::new();
-        };
-        let span = debug_span!(
-            "process",
-            topic = first.topic(),
-            queue = %first.queue(),
-            offset = first.queue_offset(),
-            messages = messages.len(),
-        );
+        }
+        let handling = engine.begin_handling(process, messages.iter().map(|(_, message)| message));
         let tracer = engine.remote.cluster().trace();
         let mut traced = Vec::new();
         if let Some(tracer) = tracer {
@@ -127,8 +126,9 @@ impl<H: BatchHandler> Batches<H> {
         }
         let outcomes = self
             .attempt(&messages, engine.options.consume_timeout)
-            .instrument(span)
+            .instrument(handling.span())
             .await;
+        handling.end_each(&outcomes);
         if let Some(tracer) = tracer {
             for (traced, outcome) in traced.into_iter().zip(&outcomes) {
                 if let Some(traced) = traced {

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
+use crate::consumer::flow::{Flow, TopicLimits};
+use crate::consumer::stats::Meters;
 use crate::protocol::{Properties, SysFlag, Text};
 
 pub(super) const NO_LIMITS: Limits = Limits {
@@ -202,6 +204,52 @@ fn each_limit_stops_the_pull_until_it_is_kept_again() {
         queue.finish(claims[0].number);
         assert!(is_ready(room.as_mut()), "{limit:?}");
     }
+}
+
+#[test]
+fn a_share_of_the_topic_narrows_the_limits_and_a_larger_one_lets_a_waiting_pull_go_on() {
+    let flow = Flow::new(TopicLimits {
+        messages: Some(3),
+        bytes: None,
+    });
+    let topic: Arc<str> = "orders".into();
+    let message_queue = MessageQueue::new("orders", "broker-a", 0);
+    let watch = QueueWatch::new(
+        "billing",
+        &message_queue,
+        Meters::new("billing".into()).of(&topic),
+    );
+    let queue = queue(0, NO_LIMITS).watched(flow.share(&topic), watch);
+    assert_eq!(queue.pull_size(32), 3);
+    let wanted = Wanted {
+        messages: queue.pull_size(2),
+        bytes: 0,
+    };
+    queue.put(records(0..2), 20);
+    let mut room = pin!(queue.room_for(wanted));
+    assert!(!is_ready(room.as_mut()));
+    queue.look_for_room();
+    assert!(!is_ready(room.as_mut()), "nothing has changed");
+    let claim = queue.take_listed().0.unwrap();
+    queue.finish(claim.number);
+    assert!(is_ready(room.as_mut()));
+}
+
+#[test]
+fn what_is_in_the_cache_is_told_by_offsets() {
+    let queue = queue(0, NO_LIMITS);
+    assert_eq!(queue.contents().offsets, None);
+    queue.put(records([3, 5, 8, 9]), 100);
+    let mut claims = take(&queue, 3);
+    queue.finish(claims[0].number);
+    let contents = queue.contents();
+    assert_eq!(contents.offsets, Some((5, 9)));
+    assert_eq!(contents.messages, 3);
+    assert_eq!(contents.running, [5, 8]);
+    queue.put_back(claims.pop().unwrap());
+    assert_eq!(queue.contents().again, 1);
+    queue.drop_waiting();
+    assert!(queue.contents().dropped);
 }
 
 #[test]
