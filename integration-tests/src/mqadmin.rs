@@ -50,6 +50,8 @@ impl MqAdmin {
         let (program, arguments) = line.split_first().ok_or("no command")?;
         let running = Command::new(program)
             .args(arguments)
+            // Some commands write files where they are.
+            .current_dir(self.home.path())
             .env("ROCKETMQ_HOME", self.home.path())
             .env_remove("NAMESRV_ADDR")
             .env_remove("JAVA_TOOL_OPTIONS")
