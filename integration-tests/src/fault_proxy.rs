@@ -93,11 +93,13 @@ pub enum Fault {
         /// Request code.
         code: i32,
     },
-    /// Answer requests of this code with another response code. For [`Direction::ToClient`].
+    /// With [`Direction::ToClient`], answer requests of this code with another response code. With
+    /// [`Direction::ToServer`], put them to the server under another request code: one that it does not know is
+    /// refused at once, and nothing is done.
     Recode {
         /// Request code.
         code: i32,
-        /// Response code.
+        /// Response code or request code.
         to: i32,
     },
     /// Write the answers to requests of this code a second time. For [`Direction::ToClient`].

@@ -1,100 +1,67 @@
 //! What was sent and received, and the verdict on it.
 //!
-//! Every message carries an [`Id`] in its body; producers and consumers of a scenario record what they saw;
-//! [`History::check`] finds what must not be:
-//! - *lost*: acknowledged and never received;
+//! Every message carries an [`Id`] in its body; producers and consumers of a scenario, or the programs that it starts
+//! ([`verifiable`](crate::verifiable)), record what they saw; [`History::check`] finds what must not be:
+//! - *lost*: acknowledged by a broker and never handled to the end;
 //! - *ghosts*: received though never sent, or though the send certainly did not store it;
-//! - *disorder*: of one key on one queue, a message overtook an earlier one. Replays are allowed, as a restart from an
-//!   earlier message that goes on in order: what a commit that got lost brings about;
+//! - *disorder*: of one sender and key on one queue, a message overtook an earlier one. Replays are allowed, as a
+//!   restart from an earlier message that goes on in order: what a commit that got lost brings about;
 //! - *offset conflicts*: one place in a queue held two different messages;
-//! - *unended* and *ended again*: a send that never told how it ended, or told so more often than it began.
+//! - *altered*: a message came whose body is not the one that was sent;
+//! - *unended* and *ended again*: a send that never told how it ended, or told so more often than it began;
+//! - *cut*: a handler had not ended when its process said that it had stopped in order;
+//! - *shared queues* and *shared keys*: two handlers worked on one queue, or one key of a queue, at the same time.
+//!   Only [orderly](Verdict::one_owner) consumption promises that there are none of the first, and
+//!   [key-ordered](Verdict::one_handler_for_each_key) that there are none of the second;
+//! - *lag*: messages that the group had not committed in the end, if somebody looked.
 //!
-//! Duplicates are no fault by themselves (delivery is at least once) but are counted.
+//! Duplicates are no fault by themselves (delivery is at least once) but are counted, and [`Bound`] says how many a run
+//! may have had. [`Outages`] tells how long nothing went on, within faults and outside.
+
+mod bound;
+mod check;
+mod line;
+mod outages;
 
 use std::{
-    cmp::Ordering,
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    collections::{BTreeSet, HashSet},
     fmt,
-    str::FromStr,
+    io::Write,
+    path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
+pub use bound::Bound;
+pub use line::{Clock, Event, Handled, Id, Line, Member, Place, SendStatus, Sent};
+pub use outages::{Outages, Progress};
+
 use crate::Failure;
-
-/// Names a message: who sent it, and as which one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Id {
-    /// The sender within the scenario. Also the ordering key: one sender sends one after the other.
-    pub producer: u32,
-    /// Counts up for each message of a sender.
-    pub sequence: u32,
-}
-
-impl fmt::Display for Id {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.producer, self.sequence)
-    }
-}
-
-impl FromStr for Id {
-    type Err = Failure;
-
-    fn from_str(text: &str) -> Result<Self, Failure> {
-        let (producer, sequence) = text
-            .split_once('/')
-            .ok_or_else(|| format!("{text:?} is no message id"))?;
-        Ok(Self {
-            producer: producer.parse()?,
-            sequence: sequence.parse()?,
-        })
-    }
-}
-
-/// A place in the cluster that holds one message.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    /// Broker name.
-    pub broker: String,
-    /// Topic; a retry lives in another.
-    pub topic: String,
-    /// Queue of the topic on that broker.
-    pub queue: i32,
-    /// Offset in the queue.
-    pub offset: i64,
-}
-
-/// How a send ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sent {
-    /// Acknowledged, and where it is stored.
-    Stored(Place),
-    /// The producer cannot know: the answer was lost, or none was asked for.
-    Unknown,
-    /// Certainly not stored.
-    NotStored,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Event {
-    Begun(Id),
-    Sent(Id, Sent),
-    Received(Id, Place),
-}
 
 /// The record of one scenario; share it by reference among its tasks.
 #[derive(Debug, Default)]
-pub struct History(Mutex<Log>);
+pub struct History {
+    clock: Clock,
+    log: Mutex<Log>,
+}
 
 #[derive(Debug, Default)]
 struct Log {
-    events: Vec<Event>,
+    lines: Vec<Line>,
     acknowledged: usize,
+    handled: usize,
+    /// Acknowledged by a broker, not yet handled to the end.
+    open: HashSet<Id>,
+    /// Handled to the end.
+    done: HashSet<Id>,
     last_acknowledged: Option<Instant>,
     longest_silence: Duration,
 }
+
+/// The process that records its own doings with [`History::begun`] and so on.
+const HERE: &str = "scenario";
 
 impl History {
     /// An empty record.
@@ -105,43 +72,76 @@ impl History {
 
     /// Records that a send begins; its end has to be recorded once.
     pub fn begun(&self, id: Id) {
-        self.log().events.push(Event::Begun(id));
+        self.note(Event::Begin { id, key: None });
     }
 
     /// Records the end of a send.
     pub fn sent(&self, id: Id, outcome: Sent) {
-        let mut log = self.log();
-        if matches!(outcome, Sent::Stored(_)) {
-            let now = Instant::now();
-            let silence = log.last_acknowledged.map_or(Duration::ZERO, |last| now - last);
-            log.longest_silence = log.longest_silence.max(silence);
-            log.last_acknowledged = Some(now);
-            log.acknowledged += 1;
-        }
-        log.events.push(Event::Sent(id, outcome));
+        let (status, place) = match outcome {
+            Sent::Stored(place) => (SendStatus::Ok, Some(place)),
+            Sent::Unknown => (SendStatus::Unknown, None),
+            Sent::NotStored => (SendStatus::NotSent, None),
+        };
+        self.note(Event::Send {
+            id,
+            status,
+            place,
+            error: None,
+        });
     }
 
-    /// Records a delivery.
+    /// Records a delivery that is handled at once and to the end.
     pub fn received(&self, id: Id, place: Place) {
-        self.log().events.push(Event::Received(id, place));
+        let mut log = self.log();
+        let received = Event::Recv {
+            id,
+            place: place.clone(),
+            key: None,
+            attempt: 0,
+            call: None,
+        };
+        log.push(self.line(received));
+        let status = Handled::Ok;
+        let call = None;
+        log.push(self.line(Event::Ack {
+            id,
+            place,
+            status,
+            call,
+        }));
     }
 
-    /// How many different messages were acknowledged and are still to be received.
+    /// Records anything that this process has seen or done.
+    pub fn note(&self, event: Event) {
+        // The time is taken under the lock, so that lines of one process lie in their order.
+        let mut log = self.log();
+        let line = self.line(event);
+        log.push(line);
+    }
+
+    /// Records that something is broken on purpose; `target` names a process if it is done to one.
+    pub fn fault(&self, what: &str, target: Option<&str>) {
+        self.note(Event::Fault {
+            what: what.to_owned(),
+            target: target.map(str::to_owned),
+        });
+    }
+
+    /// Records that it is whole again.
+    pub fn mended(&self, what: &str) {
+        let what = what.to_owned();
+        self.note(Event::Mended { what });
+    }
+
+    /// Adds what another process tells.
+    pub fn push(&self, line: Line) {
+        self.log().push(line);
+    }
+
+    /// How many different messages were acknowledged and are still to be handled.
     #[must_use]
     pub fn outstanding(&self) -> usize {
-        let log = self.log();
-        let mut open: BTreeSet<Id> = BTreeSet::new();
-        for event in &log.events {
-            if let Event::Sent(id, Sent::Stored(_)) = event {
-                open.insert(*id);
-            }
-        }
-        for event in &log.events {
-            if let Event::Received(id, _) = event {
-                open.remove(id);
-            }
-        }
-        open.len()
+        self.log().open.len()
     }
 
     /// How many sends were acknowledged.
@@ -150,15 +150,37 @@ impl History {
         self.log().acknowledged
     }
 
+    /// How many deliveries were handled to the end.
+    #[must_use]
+    pub fn handled(&self) -> usize {
+        self.log().handled
+    }
+
+    /// How many different messages were handled to the end.
+    #[must_use]
+    pub fn handled_messages(&self) -> usize {
+        self.log().done.len()
+    }
+
     /// How many sends ended in doubt, and how many certainly stored nothing.
     #[must_use]
     pub fn unacknowledged(&self) -> (usize, usize) {
-        let log = self.log();
         let count = |wanted| {
-            let ended = |event: &&Event| matches!(event, Event::Sent(_, outcome) if *outcome == wanted);
-            log.events.iter().filter(ended).count()
+            self.count(|line| matches!(&line.event, Event::Send { status, .. } if *status == wanted))
         };
-        (count(Sent::Unknown), count(Sent::NotStored))
+        (count(SendStatus::Unknown), count(SendStatus::NotSent))
+    }
+
+    /// How many lines are so.
+    #[must_use]
+    pub fn count(&self, wanted: impl Fn(&Line) -> bool) -> usize {
+        self.log().lines.iter().filter(|line| wanted(line)).count()
+    }
+
+    /// What all the lines that matter say.
+    #[must_use]
+    pub fn collect<T>(&self, wanted: impl Fn(&Line) -> Option<T>) -> Vec<T> {
+        self.log().lines.iter().filter_map(wanted).collect()
     }
 
     /// The longest time between two acknowledgements that came one after the other.
@@ -170,56 +192,174 @@ impl History {
     /// The verdict on all of it.
     #[must_use]
     pub fn check(&self) -> Verdict {
-        check(&self.log().events)
+        check::check(&self.log().lines)
+    }
+
+    /// How long nothing went on.
+    #[must_use]
+    pub fn outages(&self, progress: Progress) -> Outages {
+        Outages::of(&self.log().lines, progress)
+    }
+
+    /// Writes all of it to a file, as `check-history` reads it.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), Failure> {
+        let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
+        for line in &self.log().lines {
+            serde_json::to_writer(&mut file, line)?;
+            file.write_all(b"\n")?;
+        }
+        Ok(file.flush()?)
+    }
+
+    fn line(&self, event: Event) -> Line {
+        Line {
+            ts: self.clock.now(),
+            proc: HERE.to_owned(),
+            event,
+        }
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Log {
+    fn push(&mut self, line: Line) {
+        match &line.event {
+            Event::Send {
+                id,
+                status: SendStatus::Ok,
+                ..
+            } => {
+                let now = Instant::now();
+                let silence = self.last_acknowledged.map_or(Duration::ZERO, |last| now - last);
+                self.longest_silence = self.longest_silence.max(silence);
+                self.last_acknowledged = Some(now);
+                self.acknowledged += 1;
+                if !self.done.contains(id) {
+                    self.open.insert(*id);
+                }
+            }
+            Event::Ack { id, status, .. } if status.is_done() => {
+                self.handled += 1;
+                self.done.insert(*id);
+                self.open.remove(id);
+            }
+            _ => {}
+        }
+        self.lines.push(line);
+    }
+}
+
+/// Two handlers that worked at the same time where there may be but one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Shared {
+    /// What the later one was at.
+    pub place: Place,
+    /// The process of the one that had begun.
+    pub first: String,
+    /// The process of the one that began beside it.
+    pub second: String,
 }
 
 /// What [`History::check`] found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Verdict {
-    /// Acknowledged, never received.
+    /// Acknowledged, never handled to the end.
     pub lost: BTreeSet<Id>,
     /// Received, but never sent or certainly not stored.
     pub ghosts: BTreeSet<Id>,
-    /// Overtaken by a later one of the same producer in the same queue.
+    /// Acknowledged, and overtaken by a later one of the same producer and key in the same queue.
     pub disordered: BTreeSet<Id>,
     /// Places that held two messages.
     pub conflicts: BTreeSet<Place>,
+    /// Places whose message is not what was sent.
+    pub altered: BTreeSet<Place>,
     /// Begun, and never said to have ended.
     pub unended: BTreeSet<Id>,
     /// Ended more often than begun.
     pub ended_again: BTreeSet<Id>,
-    /// Deliveries beyond the first of each message.
+    /// In a handler when its process had stopped in order.
+    pub cut: BTreeSet<Id>,
+    /// Handlers of one queue at the same time.
+    pub shared_queues: BTreeSet<Shared>,
+    /// Handlers of one key of a queue at the same time.
+    pub shared_keys: BTreeSet<Shared>,
+    /// What the group had not committed in the end.
+    pub lag: Option<i64>,
+    /// Deliveries beyond the first of each message that no failure had asked for.
     pub duplicates: usize,
+    /// Deliveries of messages whose handler had failed before.
+    pub retries: usize,
 }
 
 impl Verdict {
-    /// Nothing lost, no ghost, no two messages in one place, and every send ended once. Order is only promised by a
-    /// single consumer of a queue; see [`ordered`](Self::ordered).
+    /// Nothing lost or altered, no ghost, no two messages in one place, every send ended once, every handler of a
+    /// process that stopped in order had ended, and no lag. Order is only promised by a single consumer of a queue; see
+    /// [`ordered`](Self::ordered).
     ///
     /// # Errors
     /// With all that was found.
     pub fn complete(&self) -> Result<(), Failure> {
-        let wrong = [&self.lost, &self.ghosts, &self.unended, &self.ended_again];
-        if wrong.iter().all(|ids| ids.is_empty()) && self.conflicts.is_empty() {
-            Ok(())
-        } else {
-            Err(self.to_string().into())
-        }
+        let wrong = [
+            &self.lost,
+            &self.ghosts,
+            &self.unended,
+            &self.ended_again,
+            &self.cut,
+        ];
+        let whole = wrong.iter().all(|ids| ids.is_empty())
+            && self.conflicts.is_empty()
+            && self.altered.is_empty()
+            && self.lag.is_none_or(|lag| lag == 0);
+        self.say(whole)
     }
 
-    /// As [`complete`](Self::complete), and each queue in order.
+    /// As [`complete`](Self::complete), and each key of each queue in order.
     ///
     /// # Errors
     /// With all that was found.
     pub fn ordered(&self) -> Result<(), Failure> {
         self.complete()?;
-        if self.disordered.is_empty() {
+        self.say(self.disordered.is_empty())
+    }
+
+    /// As [`ordered`](Self::ordered), and each queue had one handler at any time.
+    ///
+    /// # Errors
+    /// With all that was found.
+    pub fn one_owner(&self) -> Result<(), Failure> {
+        self.ordered()?;
+        self.say(self.shared_queues.is_empty())
+    }
+
+    /// As [`ordered`](Self::ordered), and each key of each queue had one handler at any time.
+    ///
+    /// # Errors
+    /// With all that was found.
+    pub fn one_handler_for_each_key(&self) -> Result<(), Failure> {
+        self.ordered()?;
+        self.say(self.shared_keys.is_empty())
+    }
+
+    /// No more duplicates than so many; [`Bound`] derives the number.
+    ///
+    /// # Errors
+    /// With the numbers.
+    pub fn at_most(&self, duplicates: usize) -> Result<(), Failure> {
+        if self.duplicates <= duplicates {
+            return Ok(());
+        }
+        Err(format!("duplicates above the bound of {duplicates}: {self}").into())
+    }
+
+    fn say(&self, sound: bool) -> Result<(), Failure> {
+        if sound {
             Ok(())
         } else {
             Err(self.to_string().into())
@@ -229,127 +369,36 @@ impl Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |ids: &BTreeSet<Id>| {
-            let first: Vec<String> = ids.iter().take(5).map(Id::to_string).collect();
-            format!(
-                "{} [{}{}]",
-                ids.len(),
-                first.join(" "),
-                if ids.len() > 5 { " ..." } else { "" }
-            )
-        };
+        fn list<T: fmt::Display>(found: &BTreeSet<T>) -> String {
+            let first: Vec<String> = found.iter().take(5).map(T::to_string).collect();
+            let more = if found.len() > 5 { " ..." } else { "" };
+            format!("{} [{}{more}]", found.len(), first.join(" "))
+        }
         write!(
             f,
-            "lost {}, ghosts {}, disordered {}, offset conflicts {}, unended {}, ended again {}, duplicates {}",
+            "lost {}, ghosts {}, disordered {}, offset conflicts {}, altered {}, unended {}, ended again {}, cut {}, \
+             shared queues {}, shared keys {}, lag {}, duplicates {}, retries {}",
             list(&self.lost),
             list(&self.ghosts),
             list(&self.disordered),
-            self.conflicts.len(),
+            list(&self.conflicts),
+            list(&self.altered),
             list(&self.unended),
             list(&self.ended_again),
-            self.duplicates
+            list(&self.cut),
+            list(&self.shared_queues),
+            list(&self.shared_keys),
+            self.lag
+                .map_or_else(|| "unknown".to_owned(), |lag| lag.to_string()),
+            self.duplicates,
+            self.retries,
         )
     }
 }
 
-fn check(events: &[Event]) -> Verdict {
-    let mut verdict = Verdict::default();
-    let mut places: BTreeMap<&Place, Id> = BTreeMap::new();
-    let mut outcomes: BTreeMap<Id, &Sent> = BTreeMap::new();
-    // Of each send: how often it began, less how often it ended.
-    let mut open: BTreeMap<Id, i64> = BTreeMap::new();
-    for event in events {
-        match event {
-            Event::Begun(id) => *open.entry(*id).or_default() += 1,
-            Event::Sent(id, outcome) => {
-                *open.entry(*id).or_default() -= 1;
-                outcomes.insert(*id, outcome);
-                if let Sent::Stored(place) = outcome {
-                    occupy(&mut places, place, *id, &mut verdict);
-                }
-            }
-            Event::Received(..) => {}
-        }
-    }
-    for (id, open) in open {
-        match open.cmp(&0) {
-            Ordering::Greater => verdict.unended.insert(id),
-            Ordering::Less => verdict.ended_again.insert(id),
-            Ordering::Equal => false,
-        };
-    }
-
-    let mut seen: BTreeSet<Id> = BTreeSet::new();
-    // Of each producer on each queue: what came, in order of first arrival, and how far the present run is.
-    let mut runs: BTreeMap<(&str, &str, i32, u32), Run> = BTreeMap::new();
-    for event in events {
-        let Event::Received(id, place) = event else {
-            continue;
-        };
-        match outcomes.get(id) {
-            Some(Sent::Stored(_) | Sent::Unknown) => {}
-            Some(Sent::NotStored) | None => {
-                verdict.ghosts.insert(*id);
-            }
-        }
-        if !seen.insert(*id) {
-            verdict.duplicates += 1;
-        }
-        occupy(&mut places, place, *id, &mut verdict);
-        let run = runs
-            .entry((&place.broker, &place.topic, place.queue, id.producer))
-            .or_default();
-        if !run.accept(id.sequence) {
-            verdict.disordered.insert(*id);
-        }
-    }
-    for (id, outcome) in outcomes {
-        if matches!(outcome, Sent::Stored(_)) && !seen.contains(&id) {
-            verdict.lost.insert(id);
-        }
-    }
-    verdict
-}
-
-fn occupy<'a>(places: &mut BTreeMap<&'a Place, Id>, place: &'a Place, id: Id, verdict: &mut Verdict) {
-    match places.entry(place) {
-        Entry::Vacant(free) => {
-            free.insert(id);
-        }
-        Entry::Occupied(taken) => {
-            if *taken.get() != id {
-                verdict.conflicts.insert(place.clone());
-            }
-        }
-    }
-}
-
-/// Sequence numbers as they arrive: new ones must grow, and a replay repeats, without gaps, what came before.
-#[derive(Debug, Default)]
-struct Run {
-    arrived: Vec<u32>,
-    /// Index in `arrived` of the one that has to come next while a replay goes on.
-    replay: Option<usize>,
-}
-
-impl Run {
-    fn accept(&mut self, sequence: u32) -> bool {
-        match self.arrived.binary_search(&sequence) {
-            Ok(index) => {
-                let in_order = self.replay.is_none_or(|next| index <= next);
-                self.replay = (index + 1 < self.arrived.len()).then_some(index + 1);
-                in_order
-            }
-            Err(index) => {
-                // New messages come after all the old ones, and only once a replay has caught up.
-                let in_order = index == self.arrived.len() && self.replay.is_none();
-                self.arrived.insert(index, sequence);
-                if index + 1 == self.arrived.len() {
-                    self.replay = None;
-                }
-                in_order
-            }
-        }
+impl fmt::Display for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} by {} and {}", self.place, self.first, self.second)
     }
 }
 

@@ -8,6 +8,7 @@
 //! - [`admin`]: single requests, without a client;
 //! - [`fault_proxy`]: a TCP proxy that cuts, stalls, flips and lies;
 //! - [`history`]: what was sent and received, and the verdict on it;
+//! - [`verifiable`]: programs that send and consume and tell of every message, to be killed;
 //! - [`program`]: the embedded broker as a child process;
 //! - [`instant`]: a broker that answers every send at once;
 //! - [`load`]: programs of several languages that send as fast as they can;
@@ -40,6 +41,7 @@ pub mod report;
 pub mod scenario;
 pub mod target;
 pub mod usage;
+pub mod verifiable;
 pub mod wire;
 pub mod wishes;
 

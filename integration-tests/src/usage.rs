@@ -1,4 +1,4 @@
-//! What this process has used so far, from `/proc`.
+//! What this process, or one that it has started, has used so far, from `/proc`.
 
 use crate::Failure;
 
@@ -43,8 +43,20 @@ pub fn peak_resident_mib() -> Result<f64, Failure> {
     status_mib("VmHWM:")
 }
 
+/// The most memory that another process of this user ever had resident, in MiB.
+///
+/// # Errors
+/// Where `/proc` is not that of Linux, and when there is no such process.
+pub fn peak_resident_mib_of(process: u32) -> Result<f64, Failure> {
+    status_of(&process.to_string(), "VmHWM:")
+}
+
 fn status_mib(key: &str) -> Result<f64, Failure> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
+    status_of("self", key)
+}
+
+fn status_of(process: &str, key: &str) -> Result<f64, Failure> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix(key))

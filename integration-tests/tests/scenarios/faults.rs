@@ -5,4 +5,5 @@ mod answers;
 mod bodies;
 mod broker_loss;
 mod connection;
+mod consumers;
 mod load;
