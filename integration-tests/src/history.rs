@@ -367,27 +367,32 @@ impl Verdict {
     }
 }
 
+/// Everything that was found, and with `{:#}` how much of each.
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fn list<T: fmt::Display>(found: &BTreeSet<T>) -> String {
+        fn list<T: fmt::Display>(found: &BTreeSet<T>, short: bool) -> String {
+            if short || found.is_empty() {
+                return found.len().to_string();
+            }
             let first: Vec<String> = found.iter().take(5).map(T::to_string).collect();
             let more = if found.len() > 5 { " ..." } else { "" };
             format!("{} [{}{more}]", found.len(), first.join(" "))
         }
+        let short = f.alternate();
         write!(
             f,
             "lost {}, ghosts {}, disordered {}, offset conflicts {}, altered {}, unended {}, ended again {}, cut {}, \
              shared queues {}, shared keys {}, lag {}, duplicates {}, retries {}",
-            list(&self.lost),
-            list(&self.ghosts),
-            list(&self.disordered),
-            list(&self.conflicts),
-            list(&self.altered),
-            list(&self.unended),
-            list(&self.ended_again),
-            list(&self.cut),
-            list(&self.shared_queues),
-            list(&self.shared_keys),
+            list(&self.lost, short),
+            list(&self.ghosts, short),
+            list(&self.disordered, short),
+            list(&self.conflicts, short),
+            list(&self.altered, short),
+            list(&self.unended, short),
+            list(&self.ended_again, short),
+            list(&self.cut, short),
+            list(&self.shared_queues, short),
+            list(&self.shared_keys, short),
             self.lag
                 .map_or_else(|| "unknown".to_owned(), |lag| lag.to_string()),
             self.duplicates,

@@ -56,7 +56,7 @@ fn judge(mut arguments: impl Iterator<Item = String>) -> Result<(), Failure> {
         history.acknowledged(),
         history.handled()
     );
-    println!("{verdict}");
+    println!("{verdict:#}");
     println!("sends: {}", history.outages(Progress::Sends));
     println!("handlers: {}", history.outages(Progress::Handled));
     if history.acknowledged() == 0 {

@@ -265,7 +265,7 @@ impl<'a> Run<'a> {
         report_figure(
             self.target,
             &format!(
-                "{} acknowledged, {} handled; {verdict}; {}",
+                "{} acknowledged, {} handled; {verdict:#}; {}",
                 self.history.acknowledged(),
                 self.history.handled(),
                 self.history.outages(Progress::Handled),
