@@ -1,18 +1,15 @@
 //! Commits that get lost, and offsets that nobody knows: a group goes back no further than it has to, and never forward.
 
-use std::time::Duration;
-
 use integration_tests::{
     Failure,
     fault_proxy::{Direction, Fault, FaultPath, FaultProxy},
-    scenario::{TestResult, eventually, report_figure},
+    scenario::{TestResult, eventually, long, report_figure},
     scenarios,
     target::{Target, brokers},
 };
 use rocketmq_client::protocol::RequestCode;
-use tokio::time::{Instant, sleep};
 
-use super::run::{HANDLERS, Run, long_form};
+use super::run::{HANDLERS, Run};
 use crate::inbox::expect;
 
 scenarios![
@@ -50,12 +47,9 @@ async fn commits_that_are_lost_stop_nothing_and_cost_no_more_than_what_was_handl
     let lost = path
         .broker
         .inject(Direction::ToServer, Fault::DropRequest { code: UPDATE });
-    let until = Instant::now() + long_form()?.unwrap_or_default();
-    while Instant::now() < until {
-        sleep(Duration::from_secs(1)).await;
-        run.progress(1, "while commits are lost").await?;
+    for _ in 0..long() {
+        run.progress(MEANWHILE, "while commits are lost").await?;
     }
-    run.progress(MEANWHILE, "while commits are lost").await?;
     eventually("a commit that is lost", async || Ok(lost.hits() > 0)).await?;
     consumer.kill().await?;
     let bound = run.history.handled() - committed + HANDLERS;

@@ -14,14 +14,14 @@ use std::{
 use integration_tests::{
     Failure,
     history::{Bound, Event},
-    scenario::{TestResult, eventually, report_figure},
+    scenario::{TestResult, eventually, long, report_figure},
     scenarios,
     target::Target,
 };
 use rocketmq_client::{Client, MessageView, PushConsumer};
 use tokio::time::{Instant, sleep};
 
-use super::run::{HANDLERS, Rounds, Run, long_form};
+use super::run::{HANDLERS, Run};
 use crate::{inbox::expect, raw::join};
 
 scenarios![
@@ -76,8 +76,8 @@ async fn a_group_whose_members_come_and_go_loses_nothing_and_comes_to_rest(targe
         .await?;
     run.progress(50, "before the storm").await?;
     let (mut kills, mut changes) = (0, 0);
-    let mut rounds = Rounds::new(6)?;
-    while rounds.next() {
+    let rounds = 6 * long();
+    for _ in 0..rounds {
         // One leaves, in order or not, and a second later one joins.
         let oldest = members.remove(0);
         if changes % 4 == 0 {
@@ -113,9 +113,9 @@ async fn a_group_whose_members_come_and_go_loses_nothing_and_comes_to_rest(targe
     );
     verdict.complete()?;
     // On a machine that stands still for seconds, an interval is longer than it says.
-    match long_form()? {
-        Some(_) => verdict.at_most(bound.duplicates()),
-        None => Ok(()),
+    match long() {
+        1 => Ok(()),
+        _ => verdict.at_most(bound.duplicates()),
     }
 }
 
@@ -178,7 +178,7 @@ async fn members_that_get_hardly_any_processor_keep_their_queues(target: &Target
     let before = run.moves();
     {
         let _fire = Fire::light(2 * thread::available_parallelism()?.get());
-        let until = Instant::now() + long_form()?.unwrap_or(Duration::from_secs(6));
+        let until = Instant::now() + Duration::from_secs(6) * long();
         while Instant::now() < until {
             run.progress(10, "in the fire").await?;
             sleep(Duration::from_millis(500)).await;

@@ -1,12 +1,12 @@
 //! Members that are killed while they handle messages, and brokers under them.
 
 use integration_tests::{
-    scenario::{TestResult, report_figure},
+    scenario::{TestResult, long, report_figure},
     scenarios,
     target::Target,
 };
 
-use super::run::{HANDLERS, Rounds, Run};
+use super::run::{HANDLERS, Run};
 
 scenarios![
     a_member_that_is_killed_loses_nothing_and_repeats_only_what_it_had_not_committed,
@@ -25,8 +25,8 @@ async fn a_member_that_is_killed_loses_nothing_and_repeats_only_what_it_had_not_
     let mut consumer = run.consumer(&options).await?;
     let producer = run.producer(&[("--rate", "300"), ("--senders", "2")]).await?;
     let mut bound = 0;
-    let mut rounds = Rounds::new(3)?;
-    while rounds.next() {
+    let rounds = 3 * long();
+    for _ in 0..rounds {
         run.progress(BETWEEN, "before the kill").await?;
         let committed = run.commits_catch_up().await?;
         consumer.kill().await?;
@@ -49,8 +49,8 @@ async fn members_that_are_killed_one_after_the_other_lose_nothing(target: &Targe
         members.push(run.consumer(&options).await?);
     }
     let producer = run.producer(&[("--rate", "300"), ("--senders", "2")]).await?;
-    let mut rounds = Rounds::new(4)?;
-    while rounds.next() {
+    let rounds = 4 * long();
+    for _ in 0..rounds {
         run.progress(BETWEEN, "before the kill").await?;
         members.remove(0).kill().await?;
         members.push(run.consumer(&options).await?);
@@ -66,11 +66,8 @@ async fn a_group_outlives_its_brokers(target: &Target) -> TestResult {
     let options = [("--delay-ms", "5")];
     let members = vec![run.consumer(&options).await?, run.consumer(&options).await?];
     let producer = run.producer(&[("--rate", "300"), ("--senders", "2")]).await?;
-    let mut rounds = Rounds::new(2)?;
-    for broker in [0, 1].into_iter().cycle() {
-        if !rounds.next() {
-            break;
-        }
+    let rounds = 2 * long() as usize;
+    for broker in [0, 1].into_iter().cycle().take(rounds) {
         run.progress(BETWEEN, "before a broker goes").await?;
         let what = format!("broker {broker} is away");
         run.history.fault(&what, None);

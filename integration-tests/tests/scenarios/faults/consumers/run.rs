@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use crate::raw::{pull, records};
 use integration_tests::{
     Failure,
     admin::{call, refused_with},
@@ -28,9 +29,6 @@ use rocketmq_client::{
         requests::{MaxOffset, QueryConsumerOffset},
     },
 };
-use tokio::time::Instant;
-
-use crate::raw::{pull, records};
 
 /// What is handled at a time in each member, unless a scenario says otherwise.
 pub(super) const HANDLERS: usize = 8;
@@ -327,45 +325,5 @@ impl<'a> Run<'a> {
             .route_refresh_interval(Duration::from_secs(1))
             .connect()
             .await?)
-    }
-}
-
-/// How long the long form lasts, if it is asked for.
-pub(super) fn long_form() -> Result<Option<Duration>, Failure> {
-    match env::var("FAULT_MINUTES") {
-        Ok(minutes) => {
-            let minutes: u64 = minutes
-                .parse()
-                .map_err(|_| format!("FAULT_MINUTES is {minutes:?}, no number"))?;
-            Ok(Some(Duration::from_secs(60 * minutes)))
-        }
-        Err(_) => Ok(None),
-    }
-}
-
-/// Rounds of a storm: so many, or for as long as the long form lasts.
-pub(super) struct Rounds {
-    left: usize,
-    until: Option<Instant>,
-}
-
-impl Rounds {
-    pub(super) fn new(short: usize) -> Result<Self, Failure> {
-        Ok(Self {
-            left: short,
-            until: long_form()?.map(|long| Instant::now() + long),
-        })
-    }
-
-    /// Whether there is another round.
-    pub(super) fn next(&mut self) -> bool {
-        match self.until {
-            Some(until) => Instant::now() < until,
-            None => {
-                let left = self.left;
-                self.left = left.saturating_sub(1);
-                left > 0
-            }
-        }
     }
 }

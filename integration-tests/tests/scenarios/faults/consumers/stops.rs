@@ -2,12 +2,12 @@
 
 use integration_tests::{
     history::Event,
-    scenario::{TestResult, report_figure},
+    scenario::{TestResult, long, report_figure},
     scenarios,
     target::Target,
 };
 
-use super::run::{Rounds, Run};
+use super::run::Run;
 use crate::inbox::expect;
 
 scenarios![a_member_that_is_stopped_under_full_load_loses_and_repeats_nothing];
@@ -17,10 +17,10 @@ async fn a_member_that_is_stopped_under_full_load_loses_and_repeats_nothing(targ
     let run = Run::new(target, "stopped", 8).await?;
     let options = [("--delay-ms", "5"), ("--jitter-ms", "20")];
     let producer = run.producer(&[("--rate", "400"), ("--senders", "4")]).await?;
-    let mut rounds = Rounds::new(4)?;
+    let rounds = 4 * long();
     let mut stops = 0;
     let mut may_repeat = 0;
-    while rounds.next() {
+    for _ in 0..rounds {
         let member = run.consumer(&options).await?;
         let name = member.name().to_owned();
         let handled = run.history.handled();
