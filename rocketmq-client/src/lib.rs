@@ -86,8 +86,8 @@ pub use auth::{Credentials, CredentialsProvider, IssuedCredentials, RotatingCred
 pub use cluster::{Client, ClientBuilder, LatencyFaultTolerance};
 pub use consumer::{
     AllocateAveragely, AllocateByCircle, AllocateStrategy, BatchOutcome, BoxError, Choosing, ConsumeFrom,
-    ConsumerStats, Filter, IntoBatchOutcome, IntoOutcome, Leased, LeasedStream, Only, Outcome, PushConsumer,
-    PushConsumerBuilder, QueueProgress, Retry, ShutdownReport, SpanLinker, TopicRates, only,
+    ConsumerStats, Filter, IntoBatchOutcome, IntoOutcome, Leased, LeasedStream, Only, Outcome, Poison,
+    PushConsumer, PushConsumerBuilder, QueueProgress, Retry, ShutdownReport, SpanLinker, TopicRates, only,
 };
 pub use error::{Error, ErrorKind, Persisted, Result};
 pub use memory::MemoryLimit;

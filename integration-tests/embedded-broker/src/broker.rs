@@ -77,7 +77,7 @@ impl Broker {
             groups: Groups::new(options.auto_create_groups, now),
             offsets: Offsets::default(),
             members: Members::default(),
-            locks: QueueLocks::default(),
+            locks: QueueLocks::new(options.queue_lock_life),
             flight: Flight::default(),
             orders: Orders::default(),
             request_modes: RequestModes::default(),

@@ -297,6 +297,14 @@ impl Builder {
         self
     }
 
+    /// How long a queue stays locked for a consumer in order that does not renew the lock, in steps of a millisecond;
+    /// default 60 s. Java: the system property `rocketmq.broker.rebalance.lockMaxLiveTime`.
+    #[must_use]
+    pub fn queue_lock_life(mut self, life: Duration) -> Self {
+        self.0.queue_lock_life = life;
+        self
+    }
+
     /// Whether replies are stored in the reply topic besides being passed on; default true. Java:
     /// `storeReplyMessageEnable`.
     #[must_use]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::access::{AccessStyle, User};
 #[cfg(feature = "tls")]
 use crate::server::TlsOptions;
+use crate::state::LOCK_LIFE;
 
 /// The default memory limit for messages, in bytes: 256 MiB.
 pub const DEFAULT_MEMORY_LIMIT: usize = 256 * 1024 * 1024;
@@ -39,6 +40,7 @@ pub(crate) struct Options {
     pub(crate) transaction_check_interval: Duration,
     pub(crate) transaction_check_max: u32,
     pub(crate) store_replies: bool,
+    pub(crate) queue_lock_life: Duration,
     /// How users are checked; absent means that everybody may do everything.
     pub(crate) access: Option<AccessStyle>,
     pub(crate) users: Vec<User>,
@@ -68,6 +70,7 @@ impl Default for Options {
             transaction_check_interval: Duration::from_secs(30),
             transaction_check_max: 15,
             store_replies: true,
+            queue_lock_life: LOCK_LIFE,
             access: None,
             users: Vec::new(),
             #[cfg(feature = "tls")]

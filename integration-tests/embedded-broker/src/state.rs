@@ -15,7 +15,7 @@ mod topics;
 pub(crate) use self::attributes::{alter as alter_attributes, parse as parse_attributes};
 pub(crate) use self::groups::{Groups, is_legal_group};
 pub(crate) use self::kv::KvConfigs;
-pub(crate) use self::locks::QueueLocks;
+pub(crate) use self::locks::{LOCK_LIFE, QueueLocks};
 pub(crate) use self::members::{Member, Members};
 pub(crate) use self::offsets::Offsets;
 pub(crate) use self::permissions::RoutePermissions;

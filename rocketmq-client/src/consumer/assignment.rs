@@ -50,6 +50,15 @@ pub(super) struct Removed {
     pub(super) offset: Option<i64>,
     /// Messages that were received and are let go without being handled.
     pub(super) released: usize,
+    process: Option<Arc<ProcessQueue>>,
+}
+
+impl Removed {
+    /// What to commit now that some handlers may have ended since the queue was given up.
+    pub(super) fn reached(&self) -> Option<i64> {
+        let reached = self.process.as_ref().map(|process| process.commit_offset());
+        self.offset.max(reached)
+    }
 }
 
 impl Assignment {
@@ -126,7 +135,7 @@ impl Assignment {
     fn remove(&mut self, queue: MessageQueue) -> Option<Removed> {
         let owned = self.owned.remove(&queue)?;
         owned.stop.cancel();
-        let released = owned.process.map_or(0, |process| {
+        let released = owned.process.as_ref().map_or(0, |process| {
             let released = process.drop_waiting();
             self.offsets.advance(&queue, process.commit_offset());
             released
@@ -136,6 +145,7 @@ impl Assignment {
             queue,
             offset,
             released,
+            process: owned.process,
         })
     }
 
@@ -159,6 +169,18 @@ impl Assignment {
     pub(super) fn leave(&mut self, topic: &str, stop: &CancellationToken) -> Vec<Removed> {
         self.first_seen.remove(topic);
         self.divide(topic, &[], stop).1
+    }
+
+    /// The queue is not this member's for the moment: what is cached of it does not count any more. Returns how far it
+    /// was consumed, if it was.
+    pub(super) fn close(&mut self, queue: &MessageQueue, stop: &CancellationToken) -> Option<i64> {
+        if stop.is_cancelled() {
+            return None;
+        }
+        let process = self.owned.get_mut(queue)?.process.take()?;
+        process.drop_waiting();
+        self.offsets.advance(queue, process.commit_offset());
+        self.offsets.disown(queue)
     }
 
     /// The first offset of a queue is known: it can be pulled. False when the queue was lost meanwhile.

@@ -112,10 +112,12 @@ impl PushConsumerBuilder {
     }
 
     /// How often a message is delivered again before it becomes a dead letter; 0 makes it one after the first failure.
-    /// Default 16. Java: `maxReconsumeTimes`.
+    /// Default 16; where order is kept, see [`orderly`](Self::orderly) and [`ordered_by_key`](Self::ordered_by_key).
+    /// Java: `maxReconsumeTimes`.
     pub fn max_reconsume_times(mut self, times: u32) -> Self {
         // A number out of range is reported at the start.
         self.options.max_reconsume_times = i32::try_from(times).unwrap_or(-1);
+        self.options.order.times = Some(self.options.max_reconsume_times);
         self
     }
 

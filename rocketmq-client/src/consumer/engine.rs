@@ -24,6 +24,8 @@ use super::flow::Flow;
 use super::handler::DynHandler;
 use super::member::Member;
 use super::options::Options;
+use super::orderly::Order;
+use super::process_queue::ProcessQueue;
 use super::push::ShutdownReport;
 use super::ready::Ready;
 use super::refusal::Refusal;
@@ -51,6 +53,8 @@ pub(super) struct Engine {
     pub(super) remote: Remote,
     pub(super) assignment: Mutex<Assignment>,
     pub(super) ready: Ready,
+    /// What keeps the order, if one is kept; it takes the place of the line of queues.
+    pub(super) order: Option<Order>,
     pub(super) budget: Arc<Budget>,
     pub(super) flow: Flow,
     pub(super) meters: Meters,
@@ -93,6 +97,7 @@ pub(super) struct Counters {
     pub(super) panicked: AtomicU64,
     pub(super) timed_out: AtomicU64,
     pub(super) not_given_back: AtomicU64,
+    pub(super) skipped: AtomicU64,
     pub(super) subscription_conflicts: AtomicU64,
 }
 
@@ -125,6 +130,7 @@ impl Engine {
             remote,
             assignment: Mutex::default(),
             ready: Ready::default(),
+            order: Order::new(&options.order, true),
             requeue: Requeue::new(options.requeue_delay),
             counters: Counters::default(),
             differences: Mutex::default(),
@@ -160,12 +166,28 @@ impl Engine {
         self.upkeep.spawn("requeue", move |stop| async move {
             engine.requeue.run(&engine.ready, &stop).await;
         });
+        if self.order.is_some() {
+            let engine = Arc::clone(self);
+            self.upkeep.spawn("resume", move |stop| async move {
+                if let Some(order) = &engine.order {
+                    order.resume_regularly(&stop).await;
+                }
+            });
+        }
         let engine = Arc::clone(self);
         self.upkeep
             .spawn("stats", move |stop| engine.measure_regularly(stop));
         let engine = Arc::clone(self);
         self.intake
             .spawn("rebalance", move |stop| engine.rebalance_regularly(stop));
+    }
+
+    /// New messages of a queue are in its cache.
+    pub(super) fn offer(&self, process: &Arc<ProcessQueue>) {
+        match &self.order {
+            None => self.ready.offer(process),
+            Some(order) => order.offer(process, |record| self.view(record, process)),
+        }
     }
 
     /// Commits what is due, every so often.
@@ -203,6 +225,7 @@ impl Engine {
             queue,
             offset,
             released,
+            ..
         } in removed
         {
             info!(group = %self.group, %queue, offset, released, "queue released");
@@ -255,7 +278,10 @@ impl Engine {
         lock(&self.assignment).clear();
         let engine = Arc::clone(self);
         // A member that is gone but keeps heartbeating would keep its queues from everybody else.
-        let leave = move |_| async move { engine.remote.leave(FAREWELL).await };
+        let leave = move |_| async move {
+            engine.unlock_abandoned().await;
+            engine.remote.leave(FAREWELL).await;
+        };
         self.remote.cluster().tasks().spawn("leave", leave);
     }
 

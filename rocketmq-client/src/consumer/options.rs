@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::allocate::{AllocateAveragely, AllocateStrategy};
 use super::first_offset::ConsumeFrom;
 use super::flow::TopicLimits;
+use super::orderly::OrderOptions;
 use super::process_queue::Limits;
 use super::retry_policy::RetryPolicy;
 use super::spans::Link;
@@ -42,6 +43,7 @@ pub(super) struct Options {
     /// How long a message waits here that could not be given back. Java: `submitConsumeRequestLater`.
     pub(super) requeue_delay: Duration,
     pub(super) allocate: Arc<dyn AllocateStrategy>,
+    pub(super) order: OrderOptions,
 }
 
 /// Above this a worker would be a task that never has anything to do.
@@ -76,6 +78,7 @@ impl Default for Options {
             paused: false,
             requeue_delay: Duration::from_secs(5),
             allocate: Arc::new(AllocateAveragely),
+            order: OrderOptions::default(),
         }
     }
 }
@@ -83,7 +86,7 @@ impl Default for Options {
 impl Options {
     /// What is wrong with them, each with the setter's name.
     pub(super) fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
+        let mut faults: Vec<String> = self.order.faults().into_iter().collect();
         let mut range = |name: &str, value: usize, min: usize, max: usize| {
             if !(min..=max).contains(&value) {
                 faults.push(format!("{name} is {value}, it has to be from {min} to {max}"));

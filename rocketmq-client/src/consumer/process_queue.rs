@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::budget::Budget;
 use super::flow::Share;
+use super::orderly::InOrder;
 use super::outcome::GiveBack;
 use super::stats::QueueWatch;
 use crate::protocol::Record;
@@ -72,6 +73,8 @@ pub(super) struct Contents {
 #[derive(Debug)]
 pub(super) struct ProcessQueue {
     pub(super) queue: MessageQueue,
+    /// Where the order of the queue is kept, if it is.
+    in_order: Option<InOrder>,
     limits: Limits,
     /// What it may have of its topic's limits.
     share: Option<Arc<Share>>,
@@ -145,6 +148,7 @@ impl ProcessQueue {
     pub(super) fn new(queue: MessageQueue, offset: i64, limits: Limits, budget: Arc<Budget>) -> Self {
         Self {
             queue,
+            in_order: None,
             limits,
             share: None,
             watch: None,
@@ -179,6 +183,60 @@ impl ProcessQueue {
     /// What is known of the queue beside its messages, if it is watched.
     pub(super) fn watch(&self) -> Option<&QueueWatch> {
         self.watch.as_ref()
+    }
+
+    /// The same queue, whose messages are taken by [`claim`](Self::claim).
+    pub(super) fn with_order(mut self, in_order: Option<InOrder>) -> Self {
+        self.in_order = in_order;
+        self
+    }
+
+    pub(super) fn in_order(&self) -> Option<&InOrder> {
+        self.in_order.as_ref()
+    }
+
+    /// What `read` makes of the numbers and records of the messages that this has not been asked for before.
+    pub(super) fn fresh<T>(&self, read: impl Fn(u64, &Record) -> T) -> Vec<T> {
+        let mut state = self.lock();
+        let known = usize::try_from(state.next - state.first).unwrap_or(usize::MAX);
+        let fresh: Vec<T> = (state.next..)
+            .zip(state.slots.iter().skip(known))
+            .filter_map(|(number, slot)| match &slot.cell {
+                Cell::Waiting(record) => Some(read(number, record)),
+                _ => None,
+            })
+            .collect();
+        state.next = state.first + state.slots.len() as u64;
+        fresh
+    }
+
+    /// Takes a certain message; `None` if it was let go with its queue.
+    pub(super) fn claim(&self, number: u64) -> Option<Claim> {
+        let mut state = self.lock();
+        if state.dropped {
+            return None;
+        }
+        let slot = state.slot(number)?;
+        let Cell::Waiting(record) = std::mem::replace(&mut slot.cell, Cell::Running) else {
+            return None;
+        };
+        Some(Claim {
+            number,
+            record,
+            undelivered: None,
+        })
+    }
+
+    /// Whether a message that was taken still counts; if not, it is let go.
+    pub(super) fn keeps(&self, claim: &Claim) -> bool {
+        let mut state = self.lock();
+        if !state.dropped {
+            return true;
+        }
+        let freed = state.let_go(claim.number);
+        drop(state);
+        self.budget.release(freed);
+        false
     }
 
     /// Takes the messages of one pull response that is `bytes` long. Returns how many are new.

@@ -13,6 +13,7 @@ use tracing::{Instrument, debug, error, info, warn};
 use super::engine::{Counters, Engine};
 use super::first_offset::{FirstOffset, first_offset};
 use super::flow::pull_within;
+use super::orderly::{InOrder, consume_in_order};
 use super::process_queue::{ProcessQueue, SLOT_BYTES, Wanted};
 use super::received::{Damaged, Received};
 use super::remote::Pull;
@@ -48,10 +49,12 @@ pub(super) enum Start {
     },
     /// Here: an operator said so.
     At(i64),
+    /// At the group's offset again, or here if it has none yet: the queue was not this member's for a while.
+    Again(i64),
 }
 
 /// The pull loop of one queue.
-struct Loop {
+pub(super) struct Loop {
     engine: Arc<Engine>,
     queue: MessageQueue,
     stop: CancellationToken,
@@ -76,12 +79,22 @@ impl Engine {
     /// Starts to consume a queue.
     pub(super) fn spawn_pull(self: &Arc<Self>, queue: MessageQueue, start: Start, stop: CancellationToken) {
         let engine = Arc::clone(self);
+        // Here and not in the task: whoever gives the queue up finds it.
+        let ordered = self.keep_order_of(&queue);
         self.intake.spawn("pull", move |_| async move {
-            let open = open(engine, queue, start, stop.clone());
-            // Every wait in here can be cut off: nothing is received before it is in the process queue.
-            if let Some(Some(mut pulls)) = stop.run_until_cancelled(open).await {
-                pulls.run().await;
-            }
+            let token = stop.clone();
+            let consume = async move {
+                match ordered {
+                    None => {
+                        if let Some(mut pulls) = open(engine, queue, start, token, None).await {
+                            pulls.run().await;
+                        }
+                    }
+                    Some(ordered) => consume_in_order(engine, queue, ordered, start, token).await,
+                }
+            };
+            // Every wait in there can be cut off: nothing is received before it is in the process queue.
+            stop.run_until_cancelled(consume).await;
         });
     }
 
@@ -91,7 +104,12 @@ impl Engine {
         let _ = self.paused.subscribe().wait_for(|paused| !paused).await;
     }
 
-    fn process_queue(&self, queue: &MessageQueue, offset: i64) -> Arc<ProcessQueue> {
+    fn process_queue(
+        &self,
+        queue: &MessageQueue,
+        offset: i64,
+        in_order: Option<&InOrder>,
+    ) -> Arc<ProcessQueue> {
         let meter = self.meters.of(&queue.topic);
         let watch = QueueWatch::new(&self.group, queue, meter);
         let process = ProcessQueue::new(
@@ -100,30 +118,32 @@ impl Engine {
             self.options.limits,
             Arc::clone(&self.budget),
         );
-        Arc::new(process.watched(self.flow.share(&queue.topic), watch))
+        let process = process.watched(self.flow.share(&queue.topic), watch);
+        Arc::new(process.with_order(in_order.cloned()))
     }
 }
 
 /// Finds out where a queue starts; `None` if it was lost meanwhile.
-async fn open(
+pub(super) async fn open(
     engine: Arc<Engine>,
     queue: MessageQueue,
     start: Start,
     stop: CancellationToken,
+    in_order: Option<InOrder>,
 ) -> Option<Loop> {
     if let Start::Group { shared: true, .. } = start {
         sleep(HAND_OVER).await;
     }
     let (offset, committed) = match start {
         Start::At(offset) => (offset, false),
-        Start::Group { appeared, .. } => start_of(&engine, &queue, appeared).await,
+        Start::Group { .. } | Start::Again(_) => start_of(&engine, &queue, start).await,
     };
-    let process = engine.process_queue(&queue, offset);
+    let process = engine.process_queue(&queue, offset, in_order.as_ref());
     let opened = {
         let mut assignment = lock(&engine.assignment);
         match start {
             Start::At(_) => assignment.reopen(&process, offset, &stop),
-            Start::Group { .. } => assignment.open(&process, offset, committed, &stop),
+            Start::Group { .. } | Start::Again(_) => assignment.open(&process, offset, committed, &stop),
         }
     };
     if !opened {
@@ -150,10 +170,10 @@ async fn open(
 
 /// The first offset, and whether the broker has it as the group's. Asks until there is an answer: no answer is no
 /// reason to start anywhere.
-async fn start_of(engine: &Engine, queue: &MessageQueue, appeared: bool) -> (i64, bool) {
+async fn start_of(engine: &Engine, queue: &MessageQueue, start: Start) -> (i64, bool) {
     let mut failures = 0u32;
     loop {
-        match ask_start_of(engine, queue, appeared).await {
+        match ask_start_of(engine, queue, start).await {
             Ok(start) => return start,
             Err(error) => {
                 failures = failures.saturating_add(1);
@@ -164,10 +184,14 @@ async fn start_of(engine: &Engine, queue: &MessageQueue, appeared: bool) -> (i64
     }
 }
 
-async fn ask_start_of(engine: &Engine, queue: &MessageQueue, appeared: bool) -> Result<(i64, bool)> {
+async fn ask_start_of(engine: &Engine, queue: &MessageQueue, start: Start) -> Result<(i64, bool)> {
     if let Some(offset) = engine.remote.committed_offset(queue).await? {
         return Ok((offset.max(0), true));
     }
+    let appeared = match start {
+        Start::Group { appeared, .. } => appeared,
+        Start::Again(offset) | Start::At(offset) => return Ok((offset, false)),
+    };
     let is_retry_topic = queue.topic == engine.retry_topic;
     let offset = match first_offset(engine.options.consume_from, is_retry_topic, appeared) {
         FirstOffset::At(offset) => offset,
@@ -179,7 +203,7 @@ async fn ask_start_of(engine: &Engine, queue: &MessageQueue, appeared: bool) -> 
 
 impl Loop {
     /// Pulls until the queue is lost.
-    async fn run(&mut self) {
+    pub(super) async fn run(&mut self) {
         loop {
             // Cut off when the filter changes, too: a broker wakes a held pull only for what it was asked for.
             let cut = lock(&self.engine.assignment).cut_of(&self.queue, &self.stop);
@@ -313,7 +337,7 @@ impl Loop {
         let new = self.process.put(received.records, bytes);
         if new > 0 {
             Counters::add(&self.engine.counters.received, new);
-            self.engine.ready.offer(&self.process);
+            self.engine.offer(&self.process);
         }
         let before = self.offset;
         if let Some(damaged) = received.damaged {
@@ -386,7 +410,8 @@ impl Loop {
             group = %self.engine.group, queue = %self.queue, from = self.offset, to = offset, ?remark,
             "the broker does not have the offset, going on where it says"
         );
-        let process = self.engine.process_queue(&self.queue, offset);
+        let in_order = self.process.in_order();
+        let process = self.engine.process_queue(&self.queue, offset, in_order);
         if !lock(&self.engine.assignment).reopen(&process, offset, &self.stop) {
             return false;
         }

@@ -58,6 +58,8 @@ pub struct ConsumerStats {
     pub rejected: u64,
     /// Failed deliveries that no broker would take back; the messages stay here and are tried again.
     pub not_given_back: u64,
+    /// Messages that failed as often as they may and were left out, as [`Poison::Skip`](super::Poison::Skip) asks for.
+    pub skipped: u64,
     /// Differences found between what this member and the rest of its group subscribe to; each is logged. Should be 0.
     pub subscription_conflicts: u64,
     /// Messages in the cache, handlers in progress included.
@@ -172,6 +174,7 @@ impl Engine {
         };
         let _ = self.upkeep.stop(FAREWELL).await;
         let commits_unconfirmed = self.commit_finally(FAREWELL).await;
+        self.unlock_all(FAREWELL).await;
         self.remote.leave(FAREWELL).await;
         let report = ShutdownReport {
             handlers_cut_off,
@@ -195,6 +198,7 @@ impl Engine {
             timed_out: count(&self.counters.timed_out),
             rejected: count(&self.counters.rejected),
             not_given_back: count(&self.counters.not_given_back),
+            skipped: count(&self.counters.skipped),
             subscription_conflicts: count(&self.counters.subscription_conflicts),
             cached_bytes: self.budget.used(),
             refused: self.refusal.text(),

@@ -179,6 +179,11 @@ impl Engine {
             group = %self.group, topic, members, added = added.len(), removed = removed.len(),
             "queues divided"
         );
+        // Where order is kept, a queue that comes later was somebody else's, even if nobody else is there any more.
+        let again = self
+            .order
+            .as_ref()
+            .is_some_and(|order| order.divides_again(topic));
         for Added {
             queue,
             stop,
@@ -186,11 +191,12 @@ impl Engine {
         } in added
         {
             let start = Start::Group {
-                shared: members > 1,
+                shared: members > 1 || again,
                 appeared,
             };
             self.spawn_pull(queue, start, stop);
         }
+        let removed = self.release_in_order(removed);
         if !removed.is_empty() {
             // Not here: a broker that is slow to take commits must not hold up the next division.
             let engine = Arc::clone(self);

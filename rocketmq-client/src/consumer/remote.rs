@@ -7,19 +7,21 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
 use crate::cluster::{Cluster, GroupMember};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::MessageView;
-use crate::protocol::bodies::{MASTER_ID, MessageQueue, SubscriptionData};
+use crate::protocol::bodies::{LockBatch, MASTER_ID, MessageQueue, SubscriptionData};
 use crate::protocol::requests::{
-    ConsumerConnectionList, ConsumerListByGroup, ConsumerSendMsgBack, MaxOffset, PullMessage, PullResult,
-    QueryConsumerOffset, SearchOffset, SendMessageV2, UpdateConsumerOffset, pull_flag,
+    ConsumerConnectionList, ConsumerListByGroup, ConsumerSendMsgBack, LockQueues, MaxOffset, PullMessage,
+    PullResult, QueryConsumerOffset, SearchOffset, SendMessageV2, UnlockQueues, UpdateConsumerOffset,
+    pull_flag,
 };
-use crate::protocol::{BrokerVersion, Request, ResponseCode};
+use crate::protocol::{BrokerVersion, JsonBody, Request, ResponseCode};
 use crate::sync::lock;
-use crate::transport::random;
+use crate::transport::{Connection, random};
 
 /// How long a broker may hold a pull. Java: `BROKER_SUSPEND_MAX_TIME_MILLIS`.
 const SUSPEND: Duration = Duration::from_secs(15);
@@ -27,6 +29,8 @@ const SUSPEND: Duration = Duration::from_secs(15);
 const PULL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long offsets and give-backs may take. Java: 5 s in `RemoteBrokerOffsetStore` and `sendMessageBack`.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long locking may take: well below what is left of a lock when it is renewed.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 /// The shortest time between two heartbeats that failing pulls ask for.
 const HEARTBEAT_PAUSE: Duration = Duration::from_millis(500);
 
@@ -331,6 +335,57 @@ impl Remote {
     pub(super) async fn announce(&self) {
         *lock(&self.last_heartbeat) = Some(Instant::now());
         self.cluster.heartbeat_now().await;
+    }
+
+    /// Locks queues of one broker for this member, or renews their locks. Returns those that it has now.
+    pub(super) async fn lock_queues(
+        &self,
+        broker: &str,
+        queues: &[MessageQueue],
+    ) -> Result<Vec<MessageQueue>> {
+        let request = LockQueues {
+            body: self.lock_batch(queues)?,
+        };
+        let address = self.master(broker)?;
+        let locked = self.cluster.call_addr(&address, &request, LOCK_TIMEOUT).await?;
+        let locked = locked.0.lock_ok_mq_set.into_iter();
+        Ok(locked.map(|queue| self.user_queue(queue)).collect())
+    }
+
+    /// Gives back the locks of queues of one broker.
+    pub(super) async fn unlock_queues(&self, broker: &str, queues: &[MessageQueue]) -> Result<()> {
+        let request = UnlockQueues {
+            body: self.lock_batch(queues)?,
+        };
+        let address = self.master(broker)?;
+        self.cluster.call_addr(&address, &request, LOCK_TIMEOUT).await?;
+        Ok(())
+    }
+
+    fn lock_batch(&self, queues: &[MessageQueue]) -> Result<Bytes> {
+        let batch = LockBatch {
+            consumer_group: self.wire_group.clone(),
+            client_id: self.client_id().to_owned(),
+            only_this_broker: false,
+            mq_set: queues.iter().map(|queue| self.wire_queue(queue)).collect(),
+        };
+        batch
+            .to_body()
+            .map_err(|error| Error::from_encode("queues to lock", error))
+    }
+
+    /// The connection that requests to the master of a broker go over, if there is one.
+    pub(super) fn connection_to(&self, broker: &str) -> Option<Arc<Connection>> {
+        self.cluster.remoting().pool().ready(&self.master(broker).ok()?)
+    }
+
+    /// A slave keeps no locks.
+    fn master(&self, broker: &str) -> Result<Arc<str>> {
+        let address = self.cluster.broker_addr(broker, MASTER_ID).ok_or_else(|| {
+            let text = format!("broker {broker} has no master in any route; is it running and registered?");
+            Error::new(ErrorKind::Connect, text).at(broker)
+        })?;
+        Ok(self.cluster.vip(address))
     }
 
     fn wire_topic(&self, queue: &MessageQueue) -> String {

@@ -28,6 +28,17 @@ pub(super) trait Work: Send + Sync + 'static {
     /// Runs to its end; a worker that is to stop waits for it.
     fn consume(&self, engine: &Engine, taken: Self::Taken) -> impl Future<Output = ()> + Send;
 
+    /// How many messages of a queue the handler takes at a time, where order is kept.
+    fn at_a_time(&self) -> usize;
+
+    /// Runs the handler on messages of one queue and topic. Returns an outcome for each.
+    fn deliver(
+        &self,
+        engine: &Engine,
+        process: &ProcessQueue,
+        messages: &[Numbered],
+    ) -> impl Future<Output = Vec<Result<Outcome, Fault>>> + Send;
+
     /// What the handler makes of one message that an operator wants consumed, outside of the line.
     fn try_one(
         &self,
@@ -35,6 +46,9 @@ pub(super) trait Work: Send + Sync + 'static {
         limit: Duration,
     ) -> impl Future<Output = Result<Outcome, Fault>> + Send;
 }
+
+/// A message, and the number by which it comes back.
+pub(super) type Numbered = (u64, MessageView);
 
 /// One message at a time.
 pub(super) struct Singly<H>(pub(super) H);
@@ -50,6 +64,23 @@ impl<H: Handler> Work for Singly<H> {
         engine.consume(&self.0, process, claim).await;
     }
 
+    fn at_a_time(&self) -> usize {
+        1
+    }
+
+    async fn deliver(
+        &self,
+        engine: &Engine,
+        process: &ProcessQueue,
+        messages: &[Numbered],
+    ) -> Vec<Result<Outcome, Fault>> {
+        let mut outcomes = Vec::with_capacity(messages.len());
+        for (_, message) in messages {
+            outcomes.push(engine.deliver(&self.0, process, message).await);
+        }
+        outcomes
+    }
+
     async fn try_one(&self, message: MessageView, limit: Duration) -> Result<Outcome, Fault> {
         attempt(&self.0, message, limit).await
     }
@@ -61,7 +92,10 @@ impl Engine {
         for number in numbers {
             let (engine, work) = (Arc::clone(self), Arc::clone(work));
             self.workers.spawn("consume", move |stop| async move {
-                engine.work(&*work, number, &stop).await;
+                match &engine.order {
+                    None => engine.work(&*work, number, &stop).await,
+                    Some(order) => engine.work_in_order(order, &*work, number, &stop).await,
+                }
             });
         }
     }
@@ -76,6 +110,9 @@ impl Engine {
         };
         spawn(missing);
         self.ready.wake_all();
+        if let Some(order) = &self.order {
+            order.wake_all();
+        }
     }
 
     pub(super) fn is_wanted(&self, number: usize) -> bool {
@@ -183,7 +220,7 @@ impl Engine {
     }
 
     /// Runs the handler.
-    pub(super) async fn deliver<H: Handler>(
+    async fn deliver<H: Handler>(
         &self,
         handler: &H,
         process: &ProcessQueue,

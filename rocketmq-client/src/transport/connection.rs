@@ -331,6 +331,11 @@ impl Connection {
         lock(&self.shared.slots).failure().is_none()
     }
 
+    /// Waits until no requests can be made any more.
+    pub(crate) async fn ended(&self) {
+        self.shared.stop.cancelled().await;
+    }
+
     /// Whether the peer has ever sent a byte.
     pub(crate) fn has_heard(&self) -> bool {
         self.shared.has_heard()

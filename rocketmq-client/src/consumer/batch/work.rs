@@ -16,7 +16,7 @@ use crate::consumer::handler::{Fault, guard};
 use crate::consumer::outcome::{BoxError, GiveBack, Outcome};
 use crate::consumer::process_queue::{Claim, Found, ProcessQueue};
 use crate::consumer::ready::Ready;
-use crate::consumer::worker::Work;
+use crate::consumer::worker::{Numbered, Work};
 use crate::message::MessageView;
 use crate::tasks::join_all;
 
@@ -64,9 +64,6 @@ pub(super) struct Batches<H> {
     pub(super) linger: Option<Arc<Linger>>,
 }
 
-/// A message of a batch, and the number by which it comes back.
-type Numbered = (u64, MessageView);
-
 impl<H: BatchHandler> Work for Batches<H> {
     type Taken = (Arc<ProcessQueue>, Vec<Claim>);
 
@@ -96,24 +93,25 @@ impl<H: BatchHandler> Work for Batches<H> {
                 None => messages.push(message),
             }
         }
-        decided.extend(self.decide(engine, &process, messages).await);
+        let outcomes = self.deliver(engine, &process, &messages).await;
+        let judged = messages.into_iter().zip(outcomes);
+        decided.extend(judged.map(|(message, outcome)| {
+            let decision = engine.judge(&message.1, outcome);
+            (message, decision)
+        }));
         settle(engine, &process, decided).await;
     }
 
-    async fn try_one(&self, message: MessageView, limit: Duration) -> Result<Outcome, Fault> {
-        let mut outcomes = self.attempt(&[(0, message)], limit).await;
-        let missing = || Err(Fault::Failed("the handler gave no outcome".into()));
-        outcomes.pop().unwrap_or_else(missing)
+    fn at_a_time(&self) -> usize {
+        self.size
     }
-}
 
-impl<H: BatchHandler> Batches<H> {
-    async fn decide(
+    async fn deliver(
         &self,
         engine: &Engine,
         process: &ProcessQueue,
-        messages: Vec<Numbered>,
-    ) -> Vec<(Numbered, Option<GiveBack>)> {
+        messages: &[Numbered],
+    ) -> Vec<Result<Outcome, Fault>> {
         if messages.is_empty() {
             return Vec::new();
         }
@@ -125,7 +123,7 @@ impl<H: BatchHandler> Batches<H> {
             traced.extend(messages.iter().map(trace));
         }
         let outcomes = self
-            .attempt(&messages, engine.options.consume_timeout)
+            .attempt(messages, engine.options.consume_timeout)
             .instrument(handling.span())
             .await;
         handling.end_each(&outcomes);
@@ -136,15 +134,17 @@ impl<H: BatchHandler> Batches<H> {
                 }
             }
         }
-        let judged = messages.into_iter().zip(outcomes);
-        judged
-            .map(|(message, outcome)| {
-                let decision = engine.judge(&message.1, outcome);
-                (message, decision)
-            })
-            .collect()
+        outcomes
     }
 
+    async fn try_one(&self, message: MessageView, limit: Duration) -> Result<Outcome, Fault> {
+        let mut outcomes = self.attempt(&[(0, message)], limit).await;
+        let missing = || Err(Fault::Failed("the handler gave no outcome".into()));
+        outcomes.pop().unwrap_or_else(missing)
+    }
+}
+
+impl<H: BatchHandler> Batches<H> {
     /// The outcome of each message: the handler gets those that can be read.
     async fn attempt(&self, messages: &[Numbered], limit: Duration) -> Vec<Result<Outcome, Fault>> {
         let readable = |message: &&Numbered| message.1.body_error().is_none();

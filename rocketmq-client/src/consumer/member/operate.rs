@@ -3,7 +3,6 @@
 //! Protocol source: `ClientRemotingProcessor#resetOffset`, `#getConsumeStatus`, `#consumeMessageDirectly`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::info;
@@ -102,16 +101,14 @@ impl Engine {
             Err(fault @ Fault::TimedOut(_)) => ("CR_LATER", Some(fault.to_string())),
             Err(fault) => ("CR_THROW_EXCEPTION", Some(fault.to_string())),
         };
-        answer(opaque, direct_result(consume_result, remark, started.elapsed()))
-    }
-}
-
-fn direct_result(consume_result: &str, remark: Option<String>, spent: Duration) -> ConsumeDirectlyResult {
-    ConsumeDirectlyResult {
-        order: false,
-        auto_commit: true,
-        consume_result: consume_result.to_owned(),
-        remark,
-        spent_time_mills: i64::try_from(spent.as_millis()).unwrap_or(i64::MAX),
+        let spent = started.elapsed();
+        let result = ConsumeDirectlyResult {
+            order: self.order.is_some(),
+            auto_commit: true,
+            consume_result: consume_result.to_owned(),
+            remark,
+            spent_time_mills: i64::try_from(spent.as_millis()).unwrap_or(i64::MAX),
+        };
+        answer(opaque, result)
     }
 }

@@ -37,7 +37,16 @@ impl Engine {
     fn running(&self, stacks: bool) -> ConsumerRunningInfo {
         let queues = self.progress().into_iter().map(|progress| {
             let process = lock(&self.assignment).process(&progress.queue);
-            let info = queue_info(&progress, process.as_deref());
+            let lock = self
+                .order
+                .as_ref()
+                .and_then(|order| order.lock_info(&progress.queue));
+            let lock = lock.unwrap_or_default();
+            let info = ProcessQueueInfo {
+                locked: lock.locked,
+                last_lock_timestamp: lock.granted_at,
+                ..queue_info(&progress, process.as_deref())
+            };
             (self.remote.wire_queue(&progress.queue), info)
         });
         ConsumerRunningInfo {
@@ -68,7 +77,7 @@ impl Engine {
         let mut properties: BTreeMap<String, String> = [
             ("PROP_NAMESERVER_ADDR", name_servers.clone()),
             ("PROP_THREADPOOL_CORE_SIZE", concurrency.clone()),
-            ("PROP_CONSUMEORDERLY", "false".to_owned()),
+            ("PROP_CONSUMEORDERLY", self.order.is_some().to_string()),
             ("PROP_CONSUME_TYPE", "CONSUME_PASSIVELY".to_owned()),
             ("PROP_CLIENT_VERSION", env!("CARGO_PKG_VERSION").to_owned()),
             ("PROP_CONSUMER_START_TIMESTAMP", self.started.to_string()),
