@@ -182,6 +182,12 @@ pub struct Delivery {
     pub born_host: String,
     /// Whether the listener asked for it to come again.
     pub failed: bool,
+    /// When the listener of a consumer in order began with it, in milliseconds since 1970.
+    #[serde(default)]
+    pub begun_at: Option<u64>,
+    /// When it ended.
+    #[serde(default)]
+    pub ended_at: Option<u64>,
 }
 
 /// A producer of another language.
@@ -372,6 +378,23 @@ impl PeerConsumer {
     /// When it does not end well.
     pub async fn shutdown(self) -> Result<(), Failure> {
         self.0.end().await
+    }
+
+    /// Shuts the client down, and reads what it still has to say until the end of the program.
+    ///
+    /// # Errors
+    /// When a line is no delivery, or it does not end well.
+    pub async fn drain(mut self) -> Result<Vec<Delivery>, Failure> {
+        let conversation = &mut self.0;
+        conversation.stdin.take();
+        let mut rest = Vec::new();
+        while let Ok(line) = timeout(LIMIT, conversation.lines.next_line()).await {
+            match line? {
+                Some(line) => rest.push(serde_json::from_str(&line)?),
+                None => return self.0.end().await.map(|()| rest),
+            }
+        }
+        Err(conversation.complaint("does not end"))
     }
 }
 

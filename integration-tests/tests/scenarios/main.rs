@@ -21,6 +21,7 @@ mod intercepting;
 mod interop;
 mod naming;
 mod operating;
+mod ordering;
 mod raw;
 mod requesting;
 mod samples;

@@ -128,11 +128,13 @@ impl Engine {
         let outcomes = work.deliver(self, process, &messages).await;
         let mut held_up = false;
         for ((_, message), outcome) in messages.iter().zip(outcomes) {
+            // Also one that is out of the way now: how many of those behind it were tried, nobody has said.
+            let failed = !matches!(outcome, Ok(Outcome::Ack | Outcome::Reject(_)));
             let one = match self.judge_in_order(message, outcome, held_up) {
                 Ok(settled) => settled,
                 Err(give_back) => self.give_back_in_order(process, message, give_back).await,
             };
-            held_up |= !matches!(one, Settled::Done);
+            held_up |= failed || !matches!(one, Settled::Done);
             settled.push(one);
         }
         settled

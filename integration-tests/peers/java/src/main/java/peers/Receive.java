@@ -5,15 +5,19 @@ import java.util.LinkedHashMap;
 import java.util.Map;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
+import org.apache.rocketmq.client.consumer.listener.ConsumeOrderlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
+import org.apache.rocketmq.client.consumer.listener.MessageListenerOrderly;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.MessageClientExt;
 import org.apache.rocketmq.common.message.MessageExt;
 
 /**
- * DefaultMQPushConsumer, clustering and concurrent: one line per delivery, until standard input ends.
+ * DefaultMQPushConsumer, clustering: one line per delivery, until standard input ends.
  *
  * `--fail N` answers RECONSUME_LATER to the first N deliveries of each message; the line then says "failed": true.
+ * `--orderly true` consumes in order; `--hold MILLIS` is how long the listener takes for a message, and the line then
+ * says from when to when it did.
  */
 public final class Receive {
     private Receive() {
@@ -34,15 +38,31 @@ public final class Receive {
         consumer.setPollNameServerInterval(1_000);
         consumer.setInstanceName("peer-" + ProcessHandle.current().pid());
         consumer.subscribe(options.required("--topic"), options.optional("--expression", "*"));
-        consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
-            boolean failed = false;
-            for (MessageExt message : messages) {
-                failed = message.getReconsumeTimes() < fail;
-                Options.print(line(message, failed));
-            }
-            context.setDelayLevelWhenNextConsume(delayLevel);
-            return failed ? ConsumeConcurrentlyStatus.RECONSUME_LATER : ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
-        });
+        int hold = options.number("--hold", 0);
+        if (Boolean.parseBoolean(options.optional("--orderly", "false"))) {
+            consumer.registerMessageListener((MessageListenerOrderly) (messages, context) -> {
+                boolean failed = false;
+                for (MessageExt message : messages) {
+                    failed = message.getReconsumeTimes() < fail;
+                    Map<String, Object> line = line(message, failed);
+                    line.put("begun_at", System.currentTimeMillis());
+                    pause(hold);
+                    line.put("ended_at", System.currentTimeMillis());
+                    Options.print(line);
+                }
+                return failed ? ConsumeOrderlyStatus.SUSPEND_CURRENT_QUEUE_A_MOMENT : ConsumeOrderlyStatus.SUCCESS;
+            });
+        } else {
+            consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
+                boolean failed = false;
+                for (MessageExt message : messages) {
+                    failed = message.getReconsumeTimes() < fail;
+                    Options.print(line(message, failed));
+                }
+                context.setDelayLevelWhenNextConsume(delayLevel);
+                return failed ? ConsumeConcurrentlyStatus.RECONSUME_LATER : ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
+            });
+        }
         consumer.start();
         Options.print(Map.of("ready", true));
 
@@ -51,6 +71,14 @@ public final class Receive {
         }
         consumer.shutdown();
         System.exit(0);
+    }
+
+    private static void pause(int millis) {
+        try {
+            Thread.sleep(millis);
+        } catch (InterruptedException interrupted) {
+            Thread.currentThread().interrupt();
+        }
     }
 
     private static Map<String, Object> line(MessageExt message, boolean failed) {
