@@ -74,6 +74,7 @@ impl Language {
             "transact" => "peers.Transact",
             "request" => "peers.Request",
             "reply" => "peers.Reply",
+            "allocate" => "peers.Allocate",
             _ => "peers.Receive",
         };
         if self == Self::Go {
@@ -188,6 +189,29 @@ pub struct Delivery {
     /// When it ended.
     #[serde(default)]
     pub ended_at: Option<u64>,
+}
+
+/// What the Java client's strategies of allocation answer to random queues and members, one case a line.
+///
+/// # Errors
+/// A [`skip`] when the peer is not installed; a failure when the program ends badly.
+pub async fn allocations(language: Language, seed: u32, count: u32) -> Result<String, Failure> {
+    language.installed()?;
+    let home = Scratch::new("peer")?;
+    let arguments = ["--seed", &seed.to_string(), "--count", &count.to_string()];
+    let running = language
+        .command("allocate", home.path())
+        .args(arguments)
+        .env_remove("JAVA_TOOL_OPTIONS")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = timeout(LIMIT, running).await??;
+    if output.status.success() {
+        Ok(String::from_utf8(output.stdout)?)
+    } else {
+        Err(format!("{language} allocate: {}", String::from_utf8_lossy(&output.stderr)).into())
+    }
 }
 
 /// A producer of another language.

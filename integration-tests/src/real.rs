@@ -134,6 +134,29 @@ impl Guard {
     }
 }
 
+/// What is started, and how.
+struct Start {
+    version: Version,
+    brokers: u16,
+    /// Whether the second broker is the slave of the first.
+    replicated: bool,
+    /// Flags of the brokers' JVMs.
+    jvm: &'static [&'static str],
+    guard: Guard,
+}
+
+impl Start {
+    fn of(version: Version, brokers: u16) -> Self {
+        Self {
+            version,
+            brokers,
+            replicated: false,
+            jvm: HEAP,
+            guard: Guard::default(),
+        }
+    }
+}
+
 impl RealCluster {
     /// Starts a name server and `brokers` masters, named `broker-0` and on, with `wishes` added to their settings.
     ///
@@ -143,7 +166,7 @@ impl RealCluster {
     /// # Errors
     /// When the jars are not installed, or a process ends or is not ready in two minutes; with the end of its log.
     pub fn start(version: Version, brokers: u16, wishes: &BTreeMap<String, String>) -> Result<Self, Failure> {
-        Self::start_with(version, brokers, wishes, HEAP, &Guard::default())
+        Self::start_with(&Start::of(version, brokers), wishes)
     }
 
     /// One broker that asks its clients who they are, or does not speak plain text: this fixture can talk to neither, so
@@ -156,7 +179,26 @@ impl RealCluster {
         wishes: &BTreeMap<String, String>,
         guard: &Guard,
     ) -> Result<Self, Failure> {
-        Self::start_with(version, 1, wishes, HEAP, guard)
+        let start = Start {
+            guard: guard.clone(),
+            ..Start::of(version, 1)
+        };
+        Self::start_with(&start, wishes)
+    }
+
+    /// One master and its slave, both named `broker-0`. Brokers 0 and 1 of the cluster are they, in this order. A slave
+    /// takes no probe message, so it counts as ready when the name server lists it.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_replicated(version: Version, wishes: &BTreeMap<String, String>) -> Result<Self, Failure> {
+        let mut wishes = wishes.clone();
+        wishes.insert("slaveReadEnable".to_owned(), "true".to_owned());
+        let start = Start {
+            replicated: true,
+            ..Start::of(version, 2)
+        };
+        Self::start_with(&start, &wishes)
     }
 
     /// One broker as it would run in production: the compiler and collector that the JVM chooses, 2 GiB of heap.
@@ -164,22 +206,21 @@ impl RealCluster {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn start_for_measuring(version: Version) -> Result<Self, Failure> {
-        Self::start_with(
-            version,
-            1,
-            &BTreeMap::new(),
-            settings::MEASURED,
-            &Guard::default(),
-        )
+        let start = Start {
+            jvm: settings::MEASURED,
+            ..Start::of(version, 1)
+        };
+        Self::start_with(&start, &BTreeMap::new())
     }
 
-    fn start_with(
-        version: Version,
-        brokers: u16,
-        wishes: &BTreeMap<String, String>,
-        jvm: &[&str],
-        guard: &Guard,
-    ) -> Result<Self, Failure> {
+    fn start_with(start: &Start, wishes: &BTreeMap<String, String>) -> Result<Self, Failure> {
+        let Start {
+            version,
+            brokers,
+            replicated,
+            jvm,
+            ref guard,
+        } = *start;
         if !(1..=PortBlock::BROKERS).contains(&brokers) {
             return Err(format!("{brokers} brokers; a cluster has 1 to {}", PortBlock::BROKERS).into());
         }
@@ -211,8 +252,9 @@ impl RealCluster {
             scratch,
         };
         for index in 0..brokers {
-            let name = format!("broker-{index}");
-            let home = cluster.scratch.path().join(&name);
+            let is_slave = replicated && index > 0;
+            let name = format!("broker-{}", if is_slave { 0 } else { index });
+            let home = cluster.scratch.path().join(format!("broker-{index}"));
             settings::write_home(&home)?;
             for (name, text) in &guard.files {
                 std::fs::write(home.join(name), text)?;
@@ -220,8 +262,13 @@ impl RealCluster {
             let file = home.join("broker.conf");
             let ports = cluster.ports.broker(index);
             let store = home.join("store");
-            let settings =
+            let mut settings =
                 settings::broker(version, &name, cluster.ports.name_server(), ports, &store, wishes);
+            if replicated {
+                let (id, role) = if is_slave { ("1", "SLAVE") } else { ("0", "ASYNC_MASTER") };
+                settings.insert("brokerId".to_owned(), id.to_owned());
+                settings.insert("brokerRole".to_owned(), role.to_owned());
+            }
             settings::write(&file, &settings)?;
             let main = [
                 "org.apache.rocketmq.broker.BrokerStartup",
@@ -235,7 +282,7 @@ impl RealCluster {
                 settings,
                 home,
                 ports,
-                guarded: guard.is_closed,
+                guarded: guard.is_closed || is_slave,
                 process: Mutex::new(None),
             });
         }

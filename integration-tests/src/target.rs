@@ -8,6 +8,7 @@
 #[cfg(feature = "docker")]
 mod docker;
 mod embedded;
+mod replicated;
 pub mod secure;
 mod server;
 
@@ -26,6 +27,7 @@ use rocketmq_client::protocol::{
 };
 use tokio::net::lookup_host;
 
+pub use replicated::Replicated;
 pub use server::{Pair, Server, ServerSettings};
 
 use crate::{
@@ -242,6 +244,14 @@ impl Target {
     /// A [`skip`](crate::scenario::skip) when somebody else runs the servers, a failure when they do not start.
     pub async fn own_servers(&self, settings: ServerSettings) -> Result<Server, Failure> {
         Server::start(self.kind, settings).await
+    }
+
+    /// A master with a slave of the same kind, for this scenario alone.
+    ///
+    /// # Errors
+    /// As [`own_servers`](Self::own_servers).
+    pub async fn replicated(&self) -> Result<Replicated, Failure> {
+        Replicated::start(self.kind).await
     }
 
     /// Two brokers of the same kind, for this scenario alone until it drops them: it may break them, and the next one

@@ -85,8 +85,9 @@ mod transport;
 pub use auth::{Credentials, CredentialsProvider, IssuedCredentials, RotatingCredentials};
 pub use cluster::{Client, ClientBuilder, LatencyFaultTolerance};
 pub use consumer::{
-    AllocateAveragely, AllocateByCircle, AllocateStrategy, BatchOutcome, BoxError, Choosing, ConsumeFrom,
-    ConsumerStats, Filter, IntoBatchOutcome, IntoOutcome, Leased, LeasedStream, Only, Outcome, Poison,
+    AllocateAveragely, AllocateByCircle, AllocateByConfig, AllocateByMachineRoom, AllocateConsistentHash,
+    AllocateMachineRoomNearby, AllocateStrategy, BatchOutcome, BoxError, Broadcasting, Choosing, ConsumeFrom,
+    ConsumerStats, Filter, IntoBatchOutcome, IntoOutcome, Leased, LeasedStream, NewQueues, Only, Outcome, Poison,
     PushConsumer, PushConsumerBuilder, QueueProgress, Retry, ShutdownReport, SpanLinker, TopicRates, only,
 };
 pub use error::{Error, ErrorKind, Persisted, Result};

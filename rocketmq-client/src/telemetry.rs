@@ -22,6 +22,7 @@
 //! | [`OPERATION_DURATION`] of a message given back | histogram, seconds | system, operation `settle`, topic, consumer group; [`ERROR_TYPE`] of a failure |
 //! | [`CONSUMER_LAG`] | gauge | system, consumer group, topic, [`BROKER_NAME`], [`PARTITION_ID`] |
 //! | [`CACHED_MESSAGES`], [`CACHED_BYTES`] | gauges | system, consumer group |
+//! | [`OFFSET_FILE_FAILURES`] | counter | system, consumer group |
 //!
 //! A send that reached no broker, because there was no route or no room, is none and not counted. The error type of a
 //! call of a handler is `retry` or `rejected` if the handler said so, and `failed`, `panicked`, `timed_out` or
@@ -80,6 +81,8 @@ pub const IN_FLIGHT_BYTES: &str = "rocketmq.client.send.in_flight.bytes";
 pub const LATE_REPLIES: &str = "rocketmq.client.late_replies";
 /// How many records of message trace were dropped, because more came than could be sent.
 pub const TRACE_DROPPED: &str = "rocketmq.client.trace.dropped";
+/// How often a consumer that broadcasts could not write its offsets.
+pub const OFFSET_FILE_FAILURES: &str = "rocketmq.client.offset_file.failures";
 
 /// The messaging system, which is always [`SYSTEM_NAME`].
 pub const SYSTEM: &str = "messaging.system";
@@ -97,6 +100,9 @@ pub const ERROR_TYPE: &str = "error.type";
 pub const SERVER_ADDRESS: &str = "server.address";
 /// The producer group.
 pub const PRODUCER_GROUP: &str = "rocketmq.producer.group";
+
+/// The consumer group.
+pub const CONSUMER_GROUP: &str = "messaging.consumer.group.name";
 
 /// The target of the spans of sends.
 pub const SPAN_TARGET: &str = "rocketmq_client::send";
@@ -122,6 +128,11 @@ pub(crate) fn describe() {
         LATE_REPLIES,
         Unit::Count,
         "Replies that came after their requests had ended"
+    );
+    describe_counter!(
+        OFFSET_FILE_FAILURES,
+        Unit::Count,
+        "Failed writes of the offsets of consumers that broadcast"
     );
     describe_counter!(
         TRACE_DROPPED,

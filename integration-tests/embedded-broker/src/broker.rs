@@ -15,7 +15,7 @@ use crate::options::Options;
 use crate::server::{Session, Sessions};
 use crate::state::{
     Flight, Groups, KvConfigs, Members, Offsets, Orders, QueueLocks, Registry, RequestModes,
-    RoutePermissions, Settings, Topic, Topics,
+    RoutePermissions, Settings, Slave, Topic, Topics,
 };
 use crate::store::{Appended, Store};
 use crate::wait::{self, Delays, Halves, Polls, Relays, Replies, Timers, Wheel};
@@ -33,6 +33,7 @@ pub(crate) struct Broker {
     pub(crate) groups: Groups,
     pub(crate) offsets: Offsets,
     pub(crate) members: Members,
+    pub(crate) slave: Slave,
     pub(crate) locks: QueueLocks,
     pub(crate) flight: Flight,
     pub(crate) orders: Orders,
@@ -62,7 +63,13 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    pub(crate) fn new(options: Options, name_server: SocketAddr, address: SocketAddr, random: u64) -> Self {
+    pub(crate) fn new(
+        options: Options,
+        name_server: SocketAddr,
+        address: SocketAddr,
+        slave: Option<SocketAddr>,
+        random: u64,
+    ) -> Self {
         let clock = Clock::start();
         let now = clock.now();
         let ip = match address.ip() {
@@ -77,6 +84,7 @@ impl Broker {
             groups: Groups::new(options.auto_create_groups, now),
             offsets: Offsets::default(),
             members: Members::default(),
+            slave: Slave::new(slave),
             locks: QueueLocks::new(options.queue_lock_life),
             flight: Flight::default(),
             orders: Orders::default(),
@@ -213,7 +221,9 @@ impl Broker {
         Polls::forget(self, session);
         wait::pop::pass_on(self, dropped);
         self.registry.remove_session(session.id());
-        self.members.remove_session(session, |group| self.notifies(group));
+        for members in [&self.members, &self.slave.members] {
+            members.remove_session(session, |group| self.notifies(group));
+        }
         wait::requester_is_gone(self, session.id());
         wait::member_is_gone(self, session.id());
     }

@@ -1,5 +1,7 @@
 //! The handle that users hold.
 
+mod slave;
+
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io;
@@ -39,6 +41,7 @@ pub struct EmbeddedBroker {
     #[cfg(feature = "tls")]
     acceptor: Arc<Acceptor>,
     running: Mutex<Option<Tasks>>,
+    slave_running: Mutex<Option<Tasks>>,
 }
 
 impl EmbeddedBroker {
@@ -98,22 +101,24 @@ impl EmbeddedBroker {
 
     /// Stops for good: closes the ports and all connections and waits until their tasks are gone.
     pub async fn shutdown(self) {
+        self.kill_slave().await;
         self.kill().await;
     }
 
     /// Stops as a crash does: the ports are closed and every connection is cut where it is, in the middle of an
     /// answer if need be. Messages, topics, groups and offsets stay for [`restart`](Self::restart): every message
     /// that was acknowledged is there again. Members, queue locks and held pulls are gone. (A real broker that is
-    /// killed may also lose up to five seconds of committed offsets; here they stay.)
+    /// killed may also lose up to five seconds of committed offsets; here they stay.) A [slave](Builder::slave) goes on.
     ///
     /// Killing a broker that is not running does nothing.
     pub async fn kill(&self) {
         let running = lock(&self.running).take();
         if let Some(tasks) = running {
             tasks.stop(STOP_GRACE).await;
-            self.broker.store.drop_waiting();
             self.broker.polls.clear();
             self.broker.timers.clear();
+            // Those of the slave, which goes on, are answered; the others' connections are gone.
+            self.broker.release_all();
             self.broker.locks.clear();
             self.broker.replies.clear();
             self.broker.relays.clear();
@@ -143,6 +148,7 @@ impl EmbeddedBroker {
                 Arc::clone(&self.broker),
                 routes,
                 listener,
+                false,
                 #[cfg(feature = "tls")]
                 Arc::clone(&self.acceptor),
                 tasks.spawner(),
@@ -205,6 +211,15 @@ impl Builder {
     #[must_use]
     pub fn vip_channel(mut self, on: bool) -> Self {
         self.0.vip_channel = on;
+        self
+    }
+
+    /// Whether the broker has a slave, with id 1 and a port of its own, which serves pulls of the same messages; default
+    /// false. Groups whose configuration says so (`brokerId`) are sent to it, as by real brokers with `slaveReadEnable`.
+    /// See [`EmbeddedBroker::hold_slave`] and [`EmbeddedBroker::kill_slave`] for what can happen to it.
+    #[must_use]
+    pub fn slave(mut self, on: bool) -> Self {
+        self.0.slave = on;
         self
     }
 
@@ -382,11 +397,17 @@ impl Builder {
         #[cfg(feature = "tls")]
         let acceptor = Arc::new(Acceptor::new(options.tls.clone())?);
         let listeners = Listeners::bind(&options, options.port, options.broker_port).await?;
+        let slave = match options.slave {
+            true => Some(listen(SocketAddr::new(options.bind, 0), "slave").await?),
+            false => None,
+        };
+        let slave_address = slave.as_ref().map(TcpListener::local_addr).transpose()?;
         let random = RandomState::new().hash_one(std::process::id());
         let broker = Broker::new(
             options,
             listeners.name_server_address()?,
             listeners.broker_address()?,
+            slave_address,
             random,
         );
         let embedded = EmbeddedBroker {
@@ -394,8 +415,12 @@ impl Builder {
             #[cfg(feature = "tls")]
             acceptor,
             running: Mutex::new(None),
+            slave_running: Mutex::new(None),
         };
         embedded.run(listeners);
+        if let Some(slave) = slave {
+            embedded.run_slave(slave);
+        }
         Ok(embedded)
     }
 }

@@ -62,6 +62,24 @@ pub(crate) fn second_server(version: BrokerVersion) -> Routes {
     ])
 }
 
+/// What a slave serves: reading, and knowing who reads.
+pub(crate) fn slave() -> Routes {
+    Routes::new()
+        .on_raw(RequestCode::PULL_MESSAGE, pull::pull)
+        .on_raw(RequestCode::LITE_PULL_MESSAGE, pull::pull)
+        .on(offset::query)
+        .on(offset::update)
+        .on(offset::max)
+        .on(offset::min)
+        .on(offset::search)
+        .on(offset::earliest)
+        .on(client::heartbeat)
+        .on(client::unregister)
+        .on(client::check_config)
+        .on(client::consumer_list)
+        .guarded()
+}
+
 /// What a broker of this version serves.
 pub(crate) fn broker(version: BrokerVersion) -> Routes {
     let all = all_of_broker();

@@ -24,6 +24,8 @@ pub(crate) struct Options {
     pub(crate) broker_port: Option<u16>,
     /// Whether there is a second server two below the broker's port.
     pub(crate) vip_channel: bool,
+    /// Whether there is a slave.
+    pub(crate) slave: bool,
     /// Whether there is a topic for message trace.
     pub(crate) trace_topic: bool,
     pub(crate) broker_name: String,
@@ -55,6 +57,7 @@ impl Default for Options {
             port: 0,
             broker_port: None,
             vip_channel: false,
+            slave: false,
             trace_topic: false,
             broker_name: "broker-a".to_owned(),
             cluster_name: "DefaultCluster".to_owned(),

@@ -10,6 +10,7 @@ mod permissions;
 mod pop;
 mod registry;
 mod settings;
+mod slave;
 mod topics;
 
 pub(crate) use self::attributes::{alter as alter_attributes, parse as parse_attributes};
@@ -24,4 +25,5 @@ pub(crate) use self::pop::{
 };
 pub(crate) use self::registry::{Registry, queue_data};
 pub(crate) use self::settings::{ORDER_MESSAGE_ENABLE, Settings, SettingsError};
+pub(crate) use self::slave::{SLAVE_ID, Slave};
 pub(crate) use self::topics::{CreateTopicError, MAX_QUEUES, Topic, Topics};

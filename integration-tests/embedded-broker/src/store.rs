@@ -22,7 +22,7 @@ use crate::wait::HeldPull;
 use self::log::Log;
 pub(crate) use self::log::Stored;
 use self::queue::QueueLog;
-pub(crate) use self::queue::{Batch, BatchStatus, TagFilter};
+pub(crate) use self::queue::{Batch, BatchStatus, TagFilter, Wanted};
 
 /// All messages of a broker.
 #[derive(Debug)]
@@ -126,13 +126,12 @@ impl Store {
         &self,
         topic: &str,
         queue_id: i32,
-        offset: i64,
-        max_messages: i32,
-        filter: &TagFilter,
+        wanted: Wanted<'_>,
         hold: impl FnOnce() -> Option<HeldPull>,
     ) -> Batch {
         let mut inner = lock(&self.inner);
         let Inner { log, topics, got, .. } = &mut *inner;
+        let offset = wanted.offset;
         let Some(queue) = topics.get_mut(topic).and_then(|queues| queues.get_mut(&queue_id)) else {
             let batch = Batch::of_empty_queue(offset);
             if batch.status == BatchStatus::NoMessageInQueue
@@ -150,7 +149,7 @@ impl Store {
             }
             return batch;
         };
-        let mut batch = queue.read(log, offset, max_messages, filter);
+        let mut batch = queue.read(log, wanted);
         *got += batch.messages.len() as u64;
         if batch.is_at_the_end(offset)
             && let Some(held) = hold()
@@ -167,12 +166,11 @@ impl Store {
         inner.topics.get_mut(topic)?.get_mut(&queue_id)?.take_waiting(id)
     }
 
-    /// Drops all pulls that wait: their connections are gone.
-    pub(crate) fn drop_waiting(&self) {
+    /// Takes all pulls that wait out of their queues.
+    pub(crate) fn take_all_waiting(&self) -> Vec<HeldPull> {
         let mut inner = lock(&self.inner);
-        for queue in inner.topics.values_mut().flat_map(BTreeMap::values_mut) {
-            queue.take_all_waiting();
-        }
+        let queues = inner.topics.values_mut().flat_map(BTreeMap::values_mut);
+        queues.flat_map(QueueLog::take_all_waiting).collect()
     }
 
     /// The offsets of one queue; zeros if nothing was ever put there.

@@ -215,7 +215,7 @@ fn embedded() -> Builder {
 }
 
 /// The real servers' calls block.
-async fn on_thread(
+pub(super) async fn on_thread(
     cluster: &Arc<RealCluster>,
     action: impl FnOnce(&RealCluster) -> Result<(), Failure> + Send + 'static,
 ) -> Result<(), Failure> {

@@ -38,6 +38,15 @@ pub(super) fn client_id(address: Ipv4Addr, instance: Option<&str>, unit: Option<
     id
 }
 
+/// The same with the instance name that Java has for consumers that nobody named: `DEFAULT`.
+pub(super) fn stable_id(client_id: &str, unit: Option<&str>) -> String {
+    let address = client_id.split('@').next().unwrap_or_default();
+    match unit {
+        Some(unit) => format!("{address}@DEFAULT@{unit}"),
+        None => format!("{address}@DEFAULT"),
+    }
+}
+
 pub(super) fn unique_ids(address: Ipv4Addr) -> UniqueIds {
     UniqueIds::new(address, std::process::id(), random())
 }
@@ -57,6 +66,8 @@ mod tests {
             "{first}"
         );
         assert_ne!(first, client_id(address, None, None));
+        assert_eq!(stable_id(&first, None), "10.0.0.1@DEFAULT");
+        assert_eq!(stable_id(&first, Some("sh")), "10.0.0.1@DEFAULT@sh");
     }
 
     #[tokio::test]

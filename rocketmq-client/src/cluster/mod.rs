@@ -68,6 +68,15 @@ impl Cluster {
         &self.client_id
     }
 
+    /// The identity that a Java client of the same address and instance name has, which outlives the process: without
+    /// an instance name [`client_id`](Self::client_id) is another one each time.
+    pub(crate) fn stable_id(&self) -> String {
+        if self.options.instance_name.is_some() {
+            return self.client_id.clone();
+        }
+        identity::stable_id(&self.client_id, self.options.unit_name.as_deref())
+    }
+
     pub(crate) fn options(&self) -> &Options {
         &self.options
     }
@@ -175,7 +184,18 @@ impl Cluster {
     ///
     /// Java: `MQClientInstance#findBrokerAddressInSubscribe`.
     pub(crate) fn broker_addr_for_read(&self, broker_name: &str, broker_id: i64) -> Option<Arc<str>> {
-        self.routes.broker_addr_for_read(broker_name, broker_id)
+        let replica = self.replica_for_read(broker_name, broker_id);
+        replica.map(|(_, address)| address)
+    }
+
+    /// The same with the id of the broker that it is.
+    pub(crate) fn replica_for_read(&self, broker_name: &str, broker_id: i64) -> Option<(i64, Arc<str>)> {
+        self.routes.replica_for_read(broker_name, broker_id)
+    }
+
+    /// The id of a slave, if there is one.
+    pub(crate) fn slave_of(&self, broker_name: &str) -> Option<i64> {
+        self.routes.slave_of(broker_name)
     }
 
     /// The address of the master of a broker, from a name server if no route has told of it yet.

@@ -281,19 +281,25 @@ impl Routes {
         self.brokers().get(name)?.get(&id).map(Arc::clone)
     }
 
-    pub(super) fn broker_addr_for_read(&self, name: &str, id: i64) -> Option<Arc<str>> {
+    pub(super) fn replica_for_read(&self, name: &str, id: i64) -> Option<(i64, Arc<str>)> {
         let brokers = self.brokers();
         let addresses = brokers.get(name)?;
-        let exact = addresses.get(&id);
+        let exact = addresses.get_key_value(&id);
         let next_slave = || {
             (id != MASTER_ID)
-                .then(|| addresses.get(&id.saturating_add(1)))
+                .then(|| addresses.get_key_value(&id.saturating_add(1)))
                 .flatten()
         };
         exact
             .or_else(next_slave)
-            .or_else(|| addresses.values().next())
-            .map(Arc::clone)
+            .or_else(|| addresses.first_key_value())
+            .map(|(id, address)| (*id, Arc::clone(address)))
+    }
+
+    /// The slave with the lowest id.
+    pub(super) fn slave_of(&self, name: &str) -> Option<i64> {
+        let brokers = self.brokers();
+        brokers.get(name)?.keys().copied().find(|&id| id != MASTER_ID)
     }
 
     /// All addresses; those of slaves only if wanted.

@@ -244,6 +244,17 @@ impl Assignment {
         self.offsets.due()
     }
 
+    /// Brings all offsets up to date and returns them.
+    pub(super) fn progress(&mut self) -> Vec<(MessageQueue, i64)> {
+        for (queue, owned) in &self.owned {
+            if let Some(process) = &owned.process {
+                self.offsets.advance(queue, process.commit_offset());
+            }
+        }
+        let offsets = self.offsets.iter();
+        offsets.map(|(queue, offset)| (queue.clone(), offset)).collect()
+    }
+
     /// A commit could not be sent.
     pub(super) fn commit_failed(&mut self, queue: &MessageQueue, offset: i64) {
         self.offsets.failed(queue, offset);

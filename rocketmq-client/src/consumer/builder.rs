@@ -11,9 +11,10 @@ use tower::{Layer, Service, ServiceExt};
 
 use super::allocate::AllocateStrategy;
 use super::batch::BatchService;
+use super::broadcast::{Broadcasting, LocalOffsets};
 use super::engine::Engine;
 use super::filter::Filter;
-use super::first_offset::ConsumeFrom;
+use super::first_offset::{ConsumeFrom, NewQueues};
 use super::handler::{Function, Handler, HandlerService, Layered};
 use super::options::Options;
 use super::outcome::{BoxError, IntoOutcome, Outcome};
@@ -108,6 +109,61 @@ impl PushConsumerBuilder {
     /// `consumeFromWhere` and `consumeTimestamp`.
     pub fn consume_from(mut self, consume_from: ConsumeFrom) -> Self {
         self.options.consume_from = consume_from;
+        self
+    }
+
+    /// Where the group starts in queues that appear after it has begun to consume their topic. Default
+    /// [`NewQueues::FromStart`], which loses nothing. Java does as [`NewQueues::AsConsumeFrom`].
+    pub fn new_queues(mut self, new_queues: NewQueues) -> Self {
+        self.options.new_queues = new_queues;
+        self
+    }
+
+    /// Every member consumes all queues, and keeps its own offsets in a file. By default members share the queues.
+    /// Java: `setMessageModel(BROADCASTING)`.
+    ///
+    /// The same as [`broadcasting_with`](Self::broadcasting_with) the defaults of [`Broadcasting`].
+    ///
+    /// ```
+    /// use rocketmq_client::{Broadcasting, Client, ConsumeFrom, Message, MessageView};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let broker = rocketmq_embedded_broker::EmbeddedBroker::start().await?;
+    /// # let client = Client::connect(broker.name_server()).await?;
+    /// # client.producer("shop").start().await?.send(Message::new("prices", "3.50")).await?;
+    /// # let directory = std::env::temp_dir().join(format!("broadcasting-{}", std::process::id()));
+    /// # let (tell, mut told) = tokio::sync::mpsc::channel(1);
+    /// let consumer = client
+    ///     .push_consumer("price-cache")
+    ///     .subscribe("prices", "*")
+    ///     .consume_from(ConsumeFrom::First)
+    ///     .broadcasting_with(Broadcasting::new().directory(&directory).identity("till-7"))
+    ///     .start(move |message: MessageView| {
+    /// #       let tell = tell.clone();
+    ///         async move {
+    ///             println!("{:?}", message.body());
+    /// #           tell.send(()).await.ok();
+    ///         }
+    ///     })
+    ///     .await?;
+    /// # told.recv().await;
+    /// // Writes `till-7/price-cache/offsets.json`; the next start goes on there.
+    /// consumer.shutdown().await;
+    /// # assert!(directory.join("till-7/price-cache/offsets.json").is_file());
+    /// # std::fs::remove_dir_all(&directory)?;
+    /// # client.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn broadcasting(self) -> Self {
+        self.broadcasting_with(Broadcasting::default())
+    }
+
+    /// [`broadcasting`](Self::broadcasting) with settings.
+    pub fn broadcasting_with(mut self, broadcasting: Broadcasting) -> Self {
+        self.options.requeue_delay = broadcasting.delay();
+        self.options.broadcasting = Some(broadcasting);
         self
     }
 
@@ -311,12 +367,17 @@ impl PushConsumerBuilder {
         let (client, options) = (self.client, self.options);
         let group: Arc<str> = self.group.into();
         let remote = Remote::new(Arc::clone(client.cluster()), Arc::clone(&group));
+        let local = match &options.broadcasting {
+            Some(settings) => Some(LocalOffsets::of_group(settings, &remote).await?),
+            None => None,
+        };
         let engine = Arc::new(Engine::new(
             group,
             subscriptions,
             now_millis(),
             options,
             remote,
+            local,
             client.cluster().tasks(),
         ));
         Joining(Some(&engine)).join().await?;
@@ -366,8 +427,11 @@ impl PushConsumerBuilder {
             }
         }
         if faults.is_empty() {
-            let retry_topic: Arc<str> = names::retry_topic(&self.group).into();
-            subscriptions.insert(retry_topic, Filter::all());
+            // By broadcasting nothing is taken back.
+            if self.options.broadcasting.is_none() {
+                let retry_topic: Arc<str> = names::retry_topic(&self.group).into();
+                subscriptions.insert(retry_topic, Filter::all());
+            }
             return Ok(subscriptions);
         }
         let text = format!(

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::assignment::{Assignment, Removed};
+use super::broadcast::LocalOffsets;
 use super::budget::Budget;
 use super::filter::Filter;
 use super::flow::Flow;
@@ -31,6 +32,7 @@ use super::ready::Ready;
 use super::refusal::Refusal;
 use super::remote::Remote;
 use super::requeue::Requeue;
+use super::standing::Standing;
 use super::stats::Meters;
 use super::subscriptions::Subscriptions;
 use crate::error::Result;
@@ -51,6 +53,10 @@ pub(super) struct Engine {
     pub(super) started: i64,
     pub(super) options: Options,
     pub(super) remote: Remote,
+    /// Where offsets are kept by broadcasting; else brokers keep them.
+    pub(super) local: Option<LocalOffsets>,
+    /// What the group had consumed before this member came.
+    pub(super) standing: Standing,
     pub(super) assignment: Mutex<Assignment>,
     pub(super) ready: Ready,
     /// What keeps the order, if one is kept; it takes the place of the line of queues.
@@ -98,6 +104,8 @@ pub(super) struct Counters {
     pub(super) timed_out: AtomicU64,
     pub(super) not_given_back: AtomicU64,
     pub(super) skipped: AtomicU64,
+    pub(super) dropped: AtomicU64,
+    pub(super) offset_writes_failed: AtomicU64,
     pub(super) subscription_conflicts: AtomicU64,
 }
 
@@ -114,6 +122,7 @@ impl Engine {
         started: i64,
         options: Options,
         remote: Remote,
+        local: Option<LocalOffsets>,
         tasks: &Tasks,
     ) -> Self {
         let shared = options.memory_limit.as_ref();
@@ -128,6 +137,8 @@ impl Engine {
             subscriptions: Subscriptions::new(subscriptions, started),
             started,
             remote,
+            local,
+            standing: Standing::default(),
             assignment: Mutex::default(),
             ready: Ready::default(),
             order: Order::new(&options.order, true),
@@ -153,7 +164,7 @@ impl Engine {
     pub(super) async fn join(self: &Arc<Self>) -> Result<()> {
         // Topics that do not exist yet, or that no name server tells of, are asked for again by the rebalance.
         let topics = self.subscriptions.table();
-        join_all(topics.keys().map(|topic| self.remote.queues(topic))).await;
+        join_all(topics.keys().map(|topic| self.look_before_joining(topic))).await;
         self.remote.join(Arc::new(Member(Arc::clone(self)))).await
     }
 
@@ -195,6 +206,10 @@ impl Engine {
         let mut tick = time::interval(self.options.commit_interval);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
+            if let Some(local) = &self.local {
+                self.store_progress(local).await;
+                continue;
+            }
             let due = lock(&self.assignment).due();
             for (queue, offset) in due {
                 if stop
@@ -209,7 +224,7 @@ impl Engine {
     }
 
     /// Commits one offset, one-way; one that cannot be sent is repeated by the next tick.
-    async fn commit(&self, queue: &MessageQueue, offset: i64) {
+    pub(super) async fn commit(&self, queue: &MessageQueue, offset: i64) {
         match self.remote.commit(queue, offset).await {
             Ok(()) => debug!(group = %self.group, %queue, offset, "committed"),
             Err(error) => {
@@ -221,6 +236,9 @@ impl Engine {
 
     /// Tells brokers how far lost queues were consumed, so that their next owners start there.
     pub(super) async fn commit_removed(&self, removed: &[Removed]) {
+        if let Some(local) = &self.local {
+            return self.store_removed(local, removed).await;
+        }
         for Removed {
             queue,
             offset,
@@ -237,6 +255,9 @@ impl Engine {
 
     /// Commits everything and waits until the brokers have confirmed it. Returns how many queues that failed for.
     pub(super) async fn commit_finally(&self, limit: Duration) -> usize {
+        if let Some(local) = &self.local {
+            return self.store_finally(local, limit).await;
+        }
         let removed = lock(&self.assignment).clear();
         let mut brokers: BTreeMap<Arc<str>, Vec<(MessageQueue, i64)>> = BTreeMap::new();
         for Removed { queue, offset, .. } in removed {
@@ -276,6 +297,9 @@ impl Engine {
         self.workers.cancel();
         self.upkeep.cancel();
         lock(&self.assignment).clear();
+        if let Some(local) = &self.local {
+            local.close();
+        }
         let engine = Arc::clone(self);
         // A member that is gone but keeps heartbeating would keep its queues from everybody else.
         let leave = move |_| async move {

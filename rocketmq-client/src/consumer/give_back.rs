@@ -25,6 +25,9 @@ const INNER_PRODUCER: &str = "CLIENT_INNER_PRODUCER";
 impl Engine {
     /// Returns whether the message is in a broker's hands.
     pub(super) async fn give_back(&self, message: &MessageView, give_back: GiveBack) -> bool {
+        if let Some(local) = &self.local {
+            return self.give_up(local, message, give_back);
+        }
         let max = self.options.max_reconsume_times;
         if let GiveBack::Timed(delay) = give_back
             && self.send_timed_copy(message, delay).await

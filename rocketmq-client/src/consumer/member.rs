@@ -34,7 +34,7 @@ impl GroupMember for Member {
             consume_from_where: self.0.options.consume_from.announced(),
             consume_type: ConsumeType::Passively,
             group_name: self.0.group.to_string(),
-            message_model: MessageModel::Clustering,
+            message_model: self.0.message_model(),
             subscription_data_set: self.0.subscriptions.data(),
             unit_mode: false,
         }
@@ -71,6 +71,15 @@ impl GroupMember for Member {
             let grace = self.0.options.shutdown_grace.min(limit.mul_f32(0.6));
             self.0.shutdown(grace).await;
         })
+    }
+}
+
+impl Engine {
+    pub(super) fn message_model(&self) -> MessageModel {
+        match self.local {
+            Some(_) => MessageModel::Broadcasting,
+            None => MessageModel::Clustering,
+        }
     }
 }
 

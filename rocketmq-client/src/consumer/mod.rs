@@ -14,6 +14,7 @@ mod agreement;
 mod allocate;
 mod assignment;
 mod batch;
+mod broadcast;
 mod budget;
 mod builder;
 mod engine;
@@ -40,18 +41,24 @@ mod remote;
 mod requeue;
 mod resubscribe;
 mod retry_policy;
+mod source;
 mod spans;
+mod standing;
 mod stats;
 mod stream;
 mod subscriptions;
 mod traced;
 mod worker;
 
-pub use allocate::{AllocateAveragely, AllocateByCircle, AllocateStrategy};
+pub use allocate::{
+    AllocateAveragely, AllocateByCircle, AllocateByConfig, AllocateByMachineRoom, AllocateConsistentHash,
+    AllocateMachineRoomNearby, AllocateStrategy,
+};
 pub use batch::{BatchOutcome, IntoBatchOutcome};
+pub use broadcast::Broadcasting;
 pub use builder::PushConsumerBuilder;
 pub use filter::Filter;
-pub use first_offset::ConsumeFrom;
+pub use first_offset::{ConsumeFrom, NewQueues};
 pub use only::{Choosing, Only, only};
 pub use orderly::Poison;
 pub use outcome::{BoxError, IntoOutcome, Outcome, Retry};

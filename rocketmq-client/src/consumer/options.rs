@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::allocate::{AllocateAveragely, AllocateStrategy};
-use super::first_offset::ConsumeFrom;
+use super::broadcast::Broadcasting;
+use super::first_offset::{ConsumeFrom, NewQueues};
 use super::flow::TopicLimits;
 use super::orderly::OrderOptions;
 use super::process_queue::Limits;
@@ -17,6 +18,9 @@ use crate::memory::MemoryLimit;
 pub(super) struct Options {
     pub(super) concurrency: usize,
     pub(super) consume_from: ConsumeFrom,
+    pub(super) new_queues: NewQueues,
+    /// Else the group's members share the queues.
+    pub(super) broadcasting: Option<Broadcasting>,
     pub(super) max_reconsume_times: i32,
     /// When a message comes again that failed.
     pub(super) retry: RetryPolicy,
@@ -54,6 +58,8 @@ impl Default for Options {
         Self {
             concurrency: 20,
             consume_from: ConsumeFrom::Last,
+            new_queues: NewQueues::default(),
+            broadcasting: None,
             max_reconsume_times: 16,
             retry: RetryPolicy::default(),
             batch_size: 1,
@@ -129,6 +135,7 @@ impl Options {
         if self.max_reconsume_times < 0 {
             faults.push("max_reconsume_times is above 2147483647".into());
         }
+        faults.extend(self.broadcasting.iter().flat_map(Broadcasting::faults));
         for (name, value) in [
             ("consume_timeout", self.consume_timeout),
             ("commit_interval", self.commit_interval),

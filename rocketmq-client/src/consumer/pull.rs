@@ -11,18 +11,19 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, warn};
 
 use super::engine::{Counters, Engine};
-use super::first_offset::{FirstOffset, first_offset};
+use super::first_offset::{FirstOffset, NewQueues, first_offset};
 use super::flow::pull_within;
 use super::orderly::{InOrder, consume_in_order};
 use super::process_queue::{ProcessQueue, SLOT_BYTES, Wanted};
 use super::received::{Damaged, Received};
-use super::remote::Pull;
+use super::remote::{Pull, Replica};
+use super::source::Source;
 use super::spans::Pulling;
 use super::stats::QueueWatch;
 use super::subscriptions::Subscription;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::ResponseCode;
-use crate::protocol::bodies::{MASTER_ID, MessageQueue};
+use crate::protocol::bodies::MessageQueue;
 use crate::protocol::requests::{PullResult, PullStatus};
 use crate::sync::lock;
 use crate::transport::{backoff, random};
@@ -33,6 +34,10 @@ const HAND_OVER: Duration = Duration::from_millis(500);
 
 /// The wait after the broker said "flow control" (215). Java: `PULL_TIME_DELAY_MILLS_WHEN_BROKER_FLOW_CONTROL`.
 const FLOW_CONTROL: Duration = Duration::from_millis(20);
+
+/// What a broker calls an answer that an operator's reset of the group is the reason for. Java:
+/// `GetMessageStatus.OFFSET_RESET`.
+const OFFSET_RESET: &str = "OFFSET_RESET";
 
 /// How often a message that cannot be read is pulled again before it is given up: the damage may be on the way.
 const DAMAGED_TRIES: u32 = 3;
@@ -65,8 +70,10 @@ pub(super) struct Loop {
     changes: u64,
     /// The next offset to pull.
     offset: i64,
-    /// The broker to pull from, as the last response suggested.
-    broker_id: i64,
+    /// Where to pull from.
+    source: Source,
+    /// The store time of the newest message that was received: milliseconds since 1970.
+    newest: Option<i64>,
     /// How large the last response was: what the next one is expected to be.
     expected: usize,
     /// Failures in a row.
@@ -149,6 +156,10 @@ pub(super) async fn open(
     if !opened {
         return None;
     }
+    if !committed && offset > 0 && engine.local.is_none() {
+        // Whoever comes next goes on here, and sees by it that the group has begun with the topic.
+        engine.commit(&queue, offset).await;
+    }
     info!(group = %engine.group, %queue, offset, "queue assigned");
     // In this order: a change in between is then seen as one.
     let changes = engine.subscriptions.changes();
@@ -161,7 +172,8 @@ pub(super) async fn open(
         subscription,
         changes,
         offset,
-        broker_id: MASTER_ID,
+        source: Source::default(),
+        newest: None,
         expected: 0,
         failures: 0,
         damaged: 0,
@@ -185,13 +197,22 @@ async fn start_of(engine: &Engine, queue: &MessageQueue, start: Start) -> (i64, 
 }
 
 async fn ask_start_of(engine: &Engine, queue: &MessageQueue, start: Start) -> Result<(i64, bool)> {
-    if let Some(offset) = engine.remote.committed_offset(queue).await? {
+    let known = match &engine.local {
+        Some(local) => local.offset(&engine.remote.wire_queue(queue)),
+        None => engine.remote.committed_offset(queue).await?,
+    };
+    if let Some(offset) = known {
         return Ok((offset.max(0), true));
     }
     let appeared = match start {
         Start::Group { appeared, .. } => appeared,
         Start::Again(offset) | Start::At(offset) => return Ok((offset, false)),
     };
+    let late = match &engine.local {
+        Some(local) => local.knows(&engine.remote.wire_queue(queue).topic),
+        None => engine.standing.is_established(&queue.topic),
+    };
+    let appeared = (appeared || late) && engine.options.new_queues == NewQueues::FromStart;
     let is_retry_topic = queue.topic == engine.retry_topic;
     let offset = match first_offset(engine.options.consume_from, is_retry_topic, appeared) {
         FirstOffset::At(offset) => offset,
@@ -199,6 +220,21 @@ async fn ask_start_of(engine: &Engine, queue: &MessageQueue, start: Start) -> Re
         FirstOffset::StoredAt(timestamp) => engine.remote.offset_at(queue, timestamp).await?,
     };
     Ok((offset.max(0), false))
+}
+
+/// Whether a slave says that an offset is not in its queue. It says so in a remark alone: real slaves leave corrections to
+/// the master (`offsetCheckInSlave`).
+fn is_outside(status: PullStatus, remark: Option<&str>) -> bool {
+    match status {
+        PullStatus::OffsetIllegal => true,
+        PullStatus::NoMatchedMessage => remark.is_some_and(|remark| {
+            matches!(
+                remark,
+                "OFFSET_OVERFLOW_BADLY" | "OFFSET_TOO_SMALL" | "NO_MESSAGE_IN_QUEUE" | "NO_MATCHED_LOGIC_QUEUE"
+            )
+        }),
+        _ => false,
+    }
 }
 
 impl Loop {
@@ -231,11 +267,21 @@ impl Loop {
         if self.is_replaced() && !self.take_over() {
             return false;
         }
-        let commit_offset = lock(&self.engine.assignment).progress_of(&self.queue);
+        let replica = match self.engine.remote.replica(&self.queue, self.source.id()) {
+            Ok(replica) => replica,
+            Err(error) => {
+                self.recover(error, None).await;
+                return true;
+            }
+        };
+        let commit_offset = match self.engine.local {
+            Some(_) => None,
+            None => lock(&self.engine.assignment).progress_of(&self.queue),
+        };
         let options = &self.engine.options;
         let pull = Pull {
             queue: &self.queue,
-            broker_id: self.broker_id,
+            replica: &replica,
             offset: self.offset,
             max_messages,
             max_bytes: options.pull_batch_bytes,
@@ -263,13 +309,13 @@ impl Loop {
                         return true;
                     }
                 }
-                self.broker_id = result.header.suggest_which_broker_id;
+                self.source.suggested(result.header.suggest_which_broker_id);
                 self.engine.refusal.clear(&self.queue.topic);
-                self.receive(result, &pulling).await
+                self.receive(result, &replica, &pulling).await
             }
             Err(error) => {
                 self.expected = 0;
-                self.recover(error).await;
+                self.recover(error, Some(&replica)).await;
                 true
             }
         };
@@ -299,14 +345,33 @@ impl Loop {
         }
     }
 
-    async fn receive(&mut self, result: PullResult, pulling: &Pulling) -> bool {
+    async fn receive(&mut self, result: PullResult, replica: &Replica, pulling: &Pulling) -> bool {
         let next = result.header.next_begin_offset;
         match result.status {
             PullStatus::Found => {
                 self.found(result, pulling).await;
                 true
             }
-            PullStatus::OffsetIllegal => self.move_to(next, result.remark).await,
+            // A slave may be behind, or have less of the past: what it lacks says nothing of the queue.
+            status if !replica.is_master() && is_outside(status, result.remark.as_deref()) => {
+                self.source.failed(replica.id, None);
+                self.failures = self.failures.saturating_add(1);
+                if self.failures.is_power_of_two() {
+                    info!(
+                        group = %self.engine.group, queue = %self.queue, offset = self.offset, slave = replica.id,
+                        next, failures = self.failures, "the slave does not have the offset, asking the master"
+                    );
+                }
+                sleep(backoff(self.failures, random())).await;
+                true
+            }
+            PullStatus::OffsetIllegal => match self.place_to_go_on(next, result.remark.as_deref()).await {
+                Ok(offset) => self.move_to(offset, result.remark).await,
+                Err(error) => {
+                    self.recover(error, Some(replica)).await;
+                    true
+                }
+            },
             // Nothing yet, or nothing that matches.
             _ => {
                 self.failures = 0;
@@ -330,6 +395,9 @@ impl Loop {
             .records
             .last()
             .map_or(self.offset, |record| record.queue_offset.saturating_add(1));
+        self.newest = self
+            .newest
+            .max(received.records.last().map(|record| record.store_timestamp));
         if !self.subscription.filter.is_all() {
             received.keep(&self.subscription.filter);
         }
@@ -370,20 +438,23 @@ impl Loop {
             // Only a place inside what was asked for is believed.
             let place = place.filter(|&(offset, physical)| offset >= self.offset && physical >= 0);
             if let Some((queue_offset, physical_offset)) = place {
-                let given_up = self
-                    .engine
-                    .remote
-                    .dead_letter(
-                        &self.queue,
-                        physical_offset,
-                        self.engine.options.max_reconsume_times,
-                    )
-                    .await;
+                let retries = self.engine.options.max_reconsume_times;
+                let given_up = match &self.engine.local {
+                    // By broadcasting nobody takes it.
+                    Some(_) => {
+                        Counters::add(&self.engine.counters.dropped, 1);
+                        Ok(())
+                    }
+                    None => {
+                        let remote = &self.engine.remote;
+                        remote.dead_letter(&self.queue, physical_offset, retries).await
+                    }
+                };
                 match given_up {
                     Ok(()) => {
                         error!(
                             group = %self.engine.group, queue = %self.queue, offset = queue_offset, %error,
-                            "a message cannot be read, it is a dead letter now"
+                            "a message cannot be read and is given up: a dead letter, or by broadcasting dropped"
                         );
                         self.damaged = 0;
                         self.offset = queue_offset.saturating_add(1);
@@ -401,6 +472,35 @@ impl Loop {
             "a message cannot be read, pulling it again"
         );
         sleep(backoff(self.damaged, random())).await;
+    }
+
+    /// Where to go on when the broker says that the offset is not in the queue, but `next` is.
+    ///
+    /// An offset beyond the end means that the broker has lost messages at the end of the queue, which it had not
+    /// written to its disk when it crashed, say; and those that came since have the offsets of the lost ones. The end
+    /// of the queue is behind them. They were stored after all that was received before, or after the broker's start.
+    async fn place_to_go_on(&self, next: i64, remark: Option<&str>) -> Result<i64> {
+        if next >= self.offset || next <= 0 || remark == Some(OFFSET_RESET) {
+            return Ok(next);
+        }
+        let remote = &self.engine.remote;
+        let since = match self.newest {
+            Some(newest) => newest,
+            None => match remote.started_at(&self.queue).await {
+                Ok(started) => started,
+                // It is a question of administrators, and not all brokers answer those to consumers.
+                Err(error) if !matches!(error.kind(), ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::Busy) => {
+                    warn!(
+                        group = %self.engine.group, queue = %self.queue, offset = self.offset, end = next, %error,
+                        "the offset is beyond the end of the queue, and it cannot be found out which messages came                          since: those before the end are skipped"
+                    );
+                    return Ok(next);
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        let offset = remote.offset_at(&self.queue, since).await?;
+        Ok(offset.clamp(0, next))
     }
 
     /// The broker does not have the offset and says where to go on. False when the queue was lost meanwhile.
@@ -427,7 +527,12 @@ impl Loop {
     }
 
     /// Waits as long as the error asks for.
-    async fn recover(&mut self, error: Error) {
+    async fn recover(&mut self, error: Error, replica: Option<&Replica>) {
+        if let Some(replica) = replica {
+            let is_away = matches!(error.kind(), ErrorKind::Connect | ErrorKind::Timeout);
+            let other = if is_away { self.engine.remote.slave_of(&self.queue) } else { None };
+            self.source.failed(replica.id, other);
+        }
         self.failures = self.failures.saturating_add(1);
         let (group, queue, failures) = (&self.engine.group, &self.queue, self.failures);
         let mut wait = backoff(failures, random());

@@ -60,6 +60,12 @@ pub struct ConsumerStats {
     pub not_given_back: u64,
     /// Messages that failed as often as they may and were left out, as [`Poison::Skip`](super::Poison::Skip) asks for.
     pub skipped: u64,
+    /// Messages dropped because their handler kept failing; only by
+    /// [broadcasting](super::PushConsumerBuilder::broadcasting).
+    pub dropped: u64,
+    /// How often the file of offsets could not be written; only by
+    /// [broadcasting](super::PushConsumerBuilder::broadcasting).
+    pub offset_writes_failed: u64,
     /// Differences found between what this member and the rest of its group subscribe to; each is logged. Should be 0.
     pub subscription_conflicts: u64,
     /// Messages in the cache, handlers in progress included.
@@ -199,6 +205,8 @@ impl Engine {
             rejected: count(&self.counters.rejected),
             not_given_back: count(&self.counters.not_given_back),
             skipped: count(&self.counters.skipped),
+            dropped: count(&self.counters.dropped),
+            offset_writes_failed: count(&self.counters.offset_writes_failed),
             subscription_conflicts: count(&self.counters.subscription_conflicts),
             cached_bytes: self.budget.used(),
             refused: self.refusal.text(),

@@ -104,6 +104,13 @@ impl Engine {
             debug!(group = %self.group, %topic, "the topic has no queues, assigned ones stay");
             return Division::Unsettled;
         }
+        // Only a topic that was not there before has not been looked at yet.
+        self.look_at(topic, &queues).await;
+        queues.sort();
+        if self.local.is_some() {
+            self.divide(topic, 1, &queues);
+            return Division::Settled;
+        }
         let mut members = match self.remote.members(&queues).await {
             Ok(members) => members,
             Err(error) => {
@@ -125,25 +132,29 @@ impl Engine {
         if *topic == self.retry_topic {
             self.retry_topic_exists.store(true, Ordering::Relaxed);
         }
-        queues.sort();
         // A member that reconnects is listed twice for a moment.
         members.sort();
         members.dedup();
         let Some(target) = self.share(&members, &queues) else {
             return Division::Unsettled;
         };
+        self.divide(topic, members.len(), &target);
+        Division::Settled
+    }
+
+    /// Makes these the owned queues of a topic.
+    fn divide(self: &Arc<Self>, topic: &str, members: usize, target: &[MessageQueue]) {
         let (added, removed) = {
             let stop = self.intake.token();
             let mut assignment = lock(&self.assignment);
             // Under the lock, or a topic that is just being given up could get its queues back.
             if !self.subscriptions.contains(topic) {
-                return Division::Settled;
+                return;
             }
-            assignment.divide(topic, &target, stop)
+            assignment.divide(topic, target, stop)
         };
         self.share_topic(topic, target.len());
-        self.change(topic, members.len(), added, removed);
-        Division::Settled
+        self.change(topic, members, added, removed);
     }
 
     /// This member's share; `None` if the strategy panicked.

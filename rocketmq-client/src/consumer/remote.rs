@@ -15,9 +15,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::MessageView;
 use crate::protocol::bodies::{LockBatch, MASTER_ID, MessageQueue, SubscriptionData};
 use crate::protocol::requests::{
-    ConsumerConnectionList, ConsumerListByGroup, ConsumerSendMsgBack, LockQueues, MaxOffset, PullMessage,
-    PullResult, QueryConsumerOffset, SearchOffset, SendMessageV2, UnlockQueues, UpdateConsumerOffset,
-    pull_flag,
+    BrokerRuntimeInfo, ConsumerConnectionList, ConsumerListByGroup, ConsumerSendMsgBack, LockQueues, MaxOffset,
+    PullMessage, PullResult, QueryConsumerOffset, SearchOffset, SendMessageV2, UnlockQueues,
+    UpdateConsumerOffset, pull_flag,
 };
 use crate::protocol::{BrokerVersion, JsonBody, Request, ResponseCode};
 use crate::sync::lock;
@@ -48,7 +48,8 @@ pub(super) struct Remote {
 #[derive(Debug)]
 pub(super) struct Pull<'a> {
     pub(super) queue: &'a MessageQueue,
-    pub(super) broker_id: i64,
+    /// Where to pull from.
+    pub(super) replica: &'a Replica,
     pub(super) offset: i64,
     pub(super) max_messages: usize,
     /// Left to the broker if absent.
@@ -59,6 +60,19 @@ pub(super) struct Pull<'a> {
     pub(super) version: i64,
     /// The subscription itself, if the pull is to carry it.
     pub(super) subscription: Option<SubscriptionData>,
+}
+
+/// A master or a slave.
+#[derive(Clone, Debug)]
+pub(super) struct Replica {
+    pub(super) id: i64,
+    address: Arc<str>,
+}
+
+impl Replica {
+    pub(super) fn is_master(&self) -> bool {
+        self.id == MASTER_ID
+    }
 }
 
 impl Remote {
@@ -73,6 +87,11 @@ impl Remote {
 
     pub(super) fn cluster(&self) -> &Arc<Cluster> {
         &self.cluster
+    }
+
+    /// The group as brokers know it.
+    pub(super) fn wire_group(&self) -> &str {
+        &self.wire_group
     }
 
     pub(super) fn client_id(&self) -> &str {
@@ -156,6 +175,22 @@ impl Remote {
         }
     }
 
+    /// Whether the group has consumed anything of a queue.
+    pub(super) async fn has_consumed(&self, queue: &MessageQueue) -> Result<bool> {
+        let request = QueryConsumerOffset {
+            consumer_group: self.wire_group.clone(),
+            topic: self.wire_topic(queue),
+            queue_id: queue.queue_id,
+            // A broker of 4.9 answers 0 all the same.
+            set_zero_if_not_found: Some(false),
+        };
+        match self.ask(&queue.broker_name, MASTER_ID, &request).await {
+            Ok(answer) => Ok(answer.offset > 0),
+            Err(error) if is_code(&error, ResponseCode::QUERY_NOT_FOUND) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// One past the newest message of a queue.
     pub(super) async fn max_offset(&self, queue: &MessageQueue) -> Result<i64> {
         let request = MaxOffset {
@@ -181,7 +216,7 @@ impl Remote {
         // A slave cannot take offsets. Zero is what a broker without an offset assumes.
         let commit_offset = pull
             .commit_offset
-            .filter(|&offset| offset > 0 && pull.broker_id == MASTER_ID);
+            .filter(|&offset| offset > 0 && pull.replica.is_master());
         let mut sys_flag = pull_flag::SUSPEND;
         if commit_offset.is_some() {
             sys_flag |= pull_flag::COMMIT_OFFSET;
@@ -207,8 +242,32 @@ impl Remote {
             expression_type,
             max_msg_bytes: pull.max_bytes.and_then(|bytes| i32::try_from(bytes).ok()),
         };
-        let address = self.address(&pull.queue.broker_name, pull.broker_id)?;
-        self.cluster.call_addr(&address, &request, PULL_TIMEOUT).await
+        self.cluster
+            .call_addr(&pull.replica.address, &request, PULL_TIMEOUT)
+            .await
+    }
+
+    /// Who serves a pull that is meant for the broker of this id.
+    pub(super) fn replica(&self, queue: &MessageQueue, broker_id: i64) -> Result<Replica> {
+        let name = &queue.broker_name;
+        let found = self.cluster.replica_for_read(name, broker_id);
+        let (id, address) = found.ok_or_else(|| unknown_broker(name))?;
+        Ok(Replica { id, address })
+    }
+
+    /// The id of a slave that has the queue too, if there is one.
+    pub(super) fn slave_of(&self, queue: &MessageQueue) -> Option<i64> {
+        self.cluster.slave_of(&queue.broker_name)
+    }
+
+    /// When the master of a queue was started: milliseconds since 1970.
+    pub(super) async fn started_at(&self, queue: &MessageQueue) -> Result<i64> {
+        let info = self.ask(&queue.broker_name, MASTER_ID, &BrokerRuntimeInfo {}).await?.0;
+        let started = info.table.get("bootTimestamp").and_then(|text| text.parse().ok());
+        started.ok_or_else(|| {
+            let text = format!("broker {} does not say when it was started", queue.broker_name);
+            Error::new(ErrorKind::Protocol, text)
+        })
     }
 
     /// Commits an offset without waiting for an answer.
@@ -428,11 +487,13 @@ impl Remote {
     fn address(&self, broker: &str, broker_id: i64) -> Result<Arc<str>> {
         self.cluster
             .broker_addr_for_read(broker, broker_id)
-            .ok_or_else(|| {
-                let text = format!("broker {broker} is in no route any more; is it running and registered?");
-                Error::new(ErrorKind::Connect, text).at(broker)
-            })
+            .ok_or_else(|| unknown_broker(broker))
     }
+}
+
+fn unknown_broker(name: &str) -> Error {
+    let text = format!("broker {name} is in no route any more; is it running and registered?");
+    Error::new(ErrorKind::Connect, text).at(name)
 }
 
 fn is_code(error: &Error, code: ResponseCode) -> bool {

@@ -200,7 +200,9 @@ impl Engine {
             process.finish(number);
             return;
         }
-        Counters::add(&self.counters.not_given_back, 1);
+        if self.local.is_none() {
+            Counters::add(&self.counters.not_given_back, 1);
+        }
         let mut record = message.record().clone();
         let undelivered = match give_back {
             // The handler has given the message up: only telling so is repeated.

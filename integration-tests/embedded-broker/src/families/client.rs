@@ -42,12 +42,12 @@ pub(super) fn heartbeat(context: Context<'_>, request: HeartBeat) -> Result<Hear
             );
         }
         let notify = config.notify_consumer_ids_changed_enable;
-        broker
-            .members
+        context
+            .members()
             .register_consumer(&member, consumer, data.without_sub, notify);
     }
     for producer in data.producer_data_set {
-        broker.members.register_producer(&member, &producer.group_name);
+        context.members().register_producer(&member, &producer.group_name);
     }
     Ok(HeartBeatResult {
         version: context.broker.options.version.0,
@@ -62,11 +62,11 @@ pub(super) fn heartbeat(context: Context<'_>, request: HeartBeat) -> Result<Hear
 pub(super) fn unregister(context: Context<'_>, request: UnregisterClient) -> Result<Done, Refusal> {
     let broker = context.broker;
     if let Some(group) = request.producer_group {
-        broker.members.unregister_producer(context.session, &group);
+        context.members().unregister_producer(context.session, &group);
     }
     if let Some(group) = request.consumer_group {
-        broker
-            .members
+        context
+            .members()
             .unregister_consumer(context.session, &group, broker.notifies(&group));
     }
     Ok(Done)
@@ -100,7 +100,7 @@ pub(super) fn consumer_list(
     context: Context<'_>,
     request: ConsumerListByGroup,
 ) -> Result<Json<ConsumerList>, Refusal> {
-    let consumer_id_list = context.broker.members.client_ids(&request.consumer_group);
+    let consumer_id_list = context.members().client_ids(&request.consumer_group);
     if consumer_id_list.is_empty() {
         let remark = format!("no consumer for this group, {}", request.consumer_group);
         return Err(Refusal::new(ResponseCode::SYSTEM_ERROR, remark));

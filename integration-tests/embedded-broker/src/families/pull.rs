@@ -2,15 +2,15 @@
 //!
 //! Protocol source: `PullMessageProcessor`, `DefaultPullMessageResultHandler`.
 
-use rocketmq_client::protocol::bodies::{MessageModel, SubscriptionData, permission};
+use rocketmq_client::protocol::bodies::{MASTER_ID, MessageModel, SubscriptionData, permission};
 use rocketmq_client::protocol::requests::{PullMessage, pull_flag};
 use rocketmq_client::protocol::{Frame, Request, ResponseCode};
 use serde::Serialize;
 
 use super::send::no_group;
 use crate::broker::Broker;
-use crate::server::{Context, Refusal, Reply, unreadable};
-use crate::store::{Batch, BatchStatus, TagFilter};
+use crate::server::{Context, Refusal, Reply, Session, unreadable};
+use crate::store::{Batch, BatchStatus, TagFilter, Wanted};
 use crate::wait::HeldPull;
 
 /// What forbids a pull, in the header of the refusal. Java: `ForbiddenType`.
@@ -24,6 +24,8 @@ struct Allowed {
     filter: TagFilter,
     topic_sys_flag: i32,
     group_sys_flag: i32,
+    /// The broker to pull from next time.
+    suggestion: i64,
 }
 
 /// The header of the answer: a `PullResultHeader` and what only 5.x brokers say.
@@ -44,20 +46,22 @@ pub(super) fn pull(context: Context<'_>, frame: Frame, reply: Reply<'_>) {
         Err(error) => return reply.refuse(&unreadable(error)),
     };
     let broker = context.broker;
-    let allowed = match check(broker, &request) {
+    let allowed = match check(broker, context.session, &request) {
         Ok(allowed) => allowed,
         Err(refusal) => return reply.refuse(&refusal),
     };
-    if let Some(offset) = reset_of(broker, &request) {
+    let of_slave = context.session.is_of_slave();
+    if let Some(offset) = reset_of(broker, of_slave, &request) {
         return answer_reset(broker, &request, &allowed, offset, reply);
     }
     let suspends = request.sys_flag & pull_flag::SUSPEND != 0 && !context.head.one_way;
-    let batch = read(broker, &request, &allowed.filter, || {
+    let batch = read(broker, of_slave, &request, &allowed.filter, || {
         suspends
             .then(|| HeldPull::new(broker, context.session, context.head, &request, &allowed.filter))
             .flatten()
     });
-    if request.sys_flag & pull_flag::COMMIT_OFFSET != 0 {
+    // A slave takes no offsets with pulls.
+    if request.sys_flag & pull_flag::COMMIT_OFFSET != 0 && !of_slave {
         broker.offsets.commit(
             &request.consumer_group,
             &request.topic,
@@ -66,18 +70,19 @@ pub(super) fn pull(context: Context<'_>, frame: Frame, reply: Reply<'_>) {
         );
     }
     if !batch.held {
-        answer(&request, &allowed, &batch, reply);
+        answer(&request, &allowed, of_slave, &batch, reply);
     }
 }
 
 /// Runs a pull that was held once more; now it is answered whatever there is.
-pub(crate) fn resume(broker: &Broker, held: &HeldPull, reply: Reply<'_>) {
-    match check(broker, &held.request) {
-        Ok(allowed) => match reset_of(broker, &held.request) {
+pub(crate) fn resume(broker: &Broker, session: &Session, held: &HeldPull, reply: Reply<'_>) {
+    let of_slave = session.is_of_slave();
+    match check(broker, session, &held.request) {
+        Ok(allowed) => match reset_of(broker, of_slave, &held.request) {
             Some(offset) => answer_reset(broker, &held.request, &allowed, offset, reply),
             None => {
-                let batch = read(broker, &held.request, &allowed.filter, || None);
-                answer(&held.request, &allowed, &batch, reply);
+                let batch = read(broker, of_slave, &held.request, &allowed.filter, || None);
+                answer(&held.request, &allowed, of_slave, &batch, reply);
             }
         },
         Err(refusal) => reply.refuse(&refusal),
@@ -85,7 +90,10 @@ pub(crate) fn resume(broker: &Broker, held: &HeldPull, reply: Reply<'_>) {
 }
 
 /// Where a tool has moved the group to, unless a pull has been told already.
-fn reset_of(broker: &Broker, request: &PullMessage) -> Option<i64> {
+fn reset_of(broker: &Broker, of_slave: bool, request: &PullMessage) -> Option<i64> {
+    if of_slave {
+        return None;
+    }
     broker
         .offsets
         .take_reset(&request.consumer_group, &request.topic, request.queue_id)
@@ -94,7 +102,7 @@ fn reset_of(broker: &Broker, request: &PullMessage) -> Option<i64> {
 fn answer_reset(broker: &Broker, request: &PullMessage, allowed: &Allowed, offset: i64, reply: Reply<'_>) {
     let range = broker.store.range(&request.topic, request.queue_id);
     let header = AnswerHeader {
-        suggest_which_broker_id: 0,
+        suggest_which_broker_id: allowed.suggestion,
         next_begin_offset: offset,
         min_offset: range.min,
         max_offset: range.max,
@@ -107,6 +115,7 @@ fn answer_reset(broker: &Broker, request: &PullMessage, allowed: &Allowed, offse
 
 fn read(
     broker: &Broker,
+    of_slave: bool,
     request: &PullMessage,
     filter: &TagFilter,
     hold: impl FnOnce() -> Option<HeldPull>,
@@ -118,16 +127,21 @@ fn read(
         max_msg_nums,
         ..
     } = request;
-    let batch = broker
-        .store
-        .read(topic, *queue_id, *queue_offset, *max_msg_nums, filter, hold);
+    let horizon = if of_slave { broker.slave.horizon() } else { None };
+    let wanted = Wanted {
+        offset: *queue_offset,
+        max_messages: *max_msg_nums,
+        filter,
+        horizon,
+    };
+    let batch = broker.store.read(topic, *queue_id, wanted, hold);
     broker
         .offsets
         .pulled(&request.consumer_group, topic, *queue_id, batch.next);
     batch
 }
 
-fn check(broker: &Broker, request: &PullMessage) -> Result<Allowed, Refusal> {
+fn check(broker: &Broker, session: &Session, request: &PullMessage) -> Result<Allowed, Refusal> {
     let PullMessage {
         consumer_group,
         topic,
@@ -167,11 +181,13 @@ fn check(broker: &Broker, request: &PullMessage) -> Result<Allowed, Refusal> {
         filter,
         topic_sys_flag: topic.config.topic_sys_flag,
         group_sys_flag: group.group_sys_flag,
+        // Nobody is sent to a slave because of lagging: everything is in memory here.
+        suggestion: if broker.slave.exists() { group.broker_id } else { MASTER_ID },
     };
     if request.sys_flag & pull_flag::SUBSCRIPTION != 0 {
         return Ok(allowed(filter_of_request(request)?));
     }
-    let Some(subscribed) = broker.members.subscribed(consumer_group, &topic.name) else {
+    let Some(subscribed) = session.members(broker).subscribed(consumer_group, &topic.name) else {
         let remark = "the consumer's group info not exist";
         return Err(Refusal::new(ResponseCode::SUBSCRIPTION_NOT_EXIST, remark));
     };
@@ -219,18 +235,20 @@ pub(super) fn check_expression_type(expression_type: &str) -> Result<(), Refusal
     Err(Refusal::new(ResponseCode::SYSTEM_ERROR, remark))
 }
 
-fn answer(request: &PullMessage, allowed: &Allowed, batch: &Batch, reply: Reply<'_>) {
+fn answer(request: &PullMessage, allowed: &Allowed, of_slave: bool, batch: &Batch, reply: Reply<'_>) {
     let code = match batch.status {
         BatchStatus::Found => ResponseCode::SUCCESS,
         BatchStatus::NoMatchedMessage => ResponseCode::PULL_RETRY_IMMEDIATELY,
         BatchStatus::OffsetOverflowOne => ResponseCode::PULL_NOT_FOUND,
         BatchStatus::NoMessageInQueue if request.queue_offset == 0 => ResponseCode::PULL_NOT_FOUND,
+        // A slave leaves corrections to the master. Java: `offsetCheckInSlave`.
+        _ if of_slave => ResponseCode::PULL_RETRY_IMMEDIATELY,
         BatchStatus::NoMessageInQueue | BatchStatus::OffsetOverflowBadly | BatchStatus::OffsetTooSmall => {
             ResponseCode::PULL_OFFSET_MOVED
         }
     };
     let header = AnswerHeader {
-        suggest_which_broker_id: 0,
+        suggest_which_broker_id: allowed.suggestion,
         next_begin_offset: batch.next,
         min_offset: batch.min,
         max_offset: batch.max,

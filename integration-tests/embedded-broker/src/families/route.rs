@@ -18,7 +18,7 @@ use rocketmq_client::protocol::{CodecError, Done, Frame, Json, JsonBody, Request
 
 use crate::broker::Broker;
 use crate::server::{Context, Refusal, Reply, unreadable};
-use crate::state::{ORDER_MESSAGE_ENABLE, queue_data};
+use crate::state::{ORDER_MESSAGE_ENABLE, SLAVE_ID, queue_data};
 
 /// From this version on (4.9.4) clients read standard JSON.
 const STANDARD_JSON_VERSION: i32 = 401;
@@ -115,8 +115,10 @@ pub(super) fn cluster_info(context: Context<'_>, _: Frame, reply: Reply<'_>) {
 }
 
 fn broker_data(broker: &Broker) -> BrokerData {
+    let mut broker_addrs = BTreeMap::from([(MASTER_ID, broker.address.to_string())]);
+    broker_addrs.extend(broker.slave.registered().map(|slave| (SLAVE_ID, slave.to_string())));
     BrokerData {
-        broker_addrs: BTreeMap::from([(MASTER_ID, broker.address.to_string())]),
+        broker_addrs,
         broker_name: broker.options.broker_name.clone(),
         cluster: broker.options.cluster_name.clone(),
         enable_acting_master: false,

@@ -17,6 +17,7 @@ pub(crate) async fn serve(
     broker: Arc<Broker>,
     routes: Arc<Routes>,
     listener: TcpListener,
+    of_slave: bool,
     #[cfg(feature = "tls")] acceptor: Arc<Acceptor>,
     tasks: Spawner,
 ) {
@@ -30,7 +31,7 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        let Some(session) = broker.sessions.open(peer, broker.clock.now()) else {
+        let Some(session) = broker.sessions.open(peer, of_slave, broker.clock.now()) else {
             tracing::warn!(%peer, "too many connections, this one is closed");
             continue;
         };

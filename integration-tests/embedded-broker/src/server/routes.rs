@@ -9,6 +9,7 @@ use rocketmq_client::protocol::{Frame, HeaderFormat, Request, RequestCode, Respo
 
 use super::{Refusal, Reply, RequestHead, Session};
 use crate::broker::Broker;
+use crate::state::Members;
 
 /// What a handler sees besides its request.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +17,13 @@ pub(crate) struct Context<'a> {
     pub(crate) broker: &'a Arc<Broker>,
     pub(crate) session: &'a Arc<Session>,
     pub(crate) head: RequestHead,
+}
+
+impl<'a> Context<'a> {
+    /// Who has said to be there: to the master, or to its slave.
+    pub(crate) fn members(&self) -> &'a Members {
+        self.session.members(self.broker)
+    }
 }
 
 type Handler = Box<dyn Fn(Context<'_>, Frame, Reply<'_>) + Send + Sync>;

@@ -24,6 +24,7 @@ use super::{Context, Reply, Routes};
 use crate::broker::Broker;
 use crate::families;
 use crate::lock::lock;
+use crate::state::Members;
 use crate::wait::{self, HeldPop, HeldPull};
 
 /// How much is read at once.
@@ -47,6 +48,8 @@ const IDLE_MILLIS: i64 = 120_000;
 pub(crate) struct Session {
     id: u64,
     peer: SocketAddr,
+    /// Whether this is a connection of the slave.
+    of_slave: bool,
     notes: Mutex<Notes>,
     noted: Notify,
     closing: Notify,
@@ -84,6 +87,16 @@ impl Session {
 
     pub(crate) fn peer(&self) -> SocketAddr {
         self.peer
+    }
+
+    /// Whether the client talks to the slave.
+    pub(crate) fn is_of_slave(&self) -> bool {
+        self.of_slave
+    }
+
+    /// Who has said to be there where this connection leads.
+    pub(crate) fn members<'a>(&self, broker: &'a Broker) -> &'a Members {
+        if self.of_slave { &broker.slave.members } else { &broker.members }
     }
 
     /// Counts one more held pull; false if there are too many.
@@ -178,7 +191,7 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    pub(super) fn open(&self, peer: SocketAddr, now: i64) -> Option<Arc<Session>> {
+    pub(super) fn open(&self, peer: SocketAddr, of_slave: bool, now: i64) -> Option<Arc<Session>> {
         let mut open = lock(&self.open);
         if open.len() >= MAX_SESSIONS {
             return None;
@@ -186,6 +199,7 @@ impl Sessions {
         let session = Arc::new(Session {
             id: self.next_id.fetch_add(1, Ordering::Relaxed),
             peer,
+            of_slave,
             notes: Mutex::default(),
             noted: Notify::new(),
             closing: Notify::new(),
@@ -348,7 +362,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             let resumed = lock(&self.session.notes).resumed.pop_front();
             let Some(held) = resumed else { break };
             let reply = Reply::new(held.head, &mut self.output);
-            families::pull::resume(self.broker, &held, reply);
+            families::pull::resume(self.broker, self.session, &held, reply);
             if self.output.len() >= WRITE_BYTES {
                 self.flush().await?;
             }

@@ -42,6 +42,16 @@ impl From<&SubscriptionData> for TagFilter {
     }
 }
 
+/// What is to be read of a queue.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) offset: i64,
+    pub(crate) max_messages: i32,
+    pub(crate) filter: &'a TagFilter,
+    /// Messages from this position of the log on do not exist for the reader.
+    pub(crate) horizon: Option<u64>,
+}
+
 /// How a read ended. Java: `GetMessageStatus`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BatchStatus {
@@ -147,8 +157,15 @@ impl QueueLog {
         }
     }
 
-    pub(super) fn read(&self, log: &Log, offset: i64, max_messages: i32, filter: &TagFilter) -> Batch {
-        let max = self.max();
+    pub(super) fn read(&self, log: &Log, wanted: Wanted<'_>) -> Batch {
+        let offset = wanted.offset;
+        let max = match wanted.horizon {
+            None => self.max(),
+            Some(horizon) => {
+                let seen = self.positions.partition_point(|&position| position < horizon);
+                self.first + i64::try_from(seen).unwrap_or(i64::MAX)
+            }
+        };
         let (status, next) = if max == 0 {
             (BatchStatus::NoMessageInQueue, 0)
         } else if offset < self.first {
@@ -169,7 +186,7 @@ impl QueueLog {
             held: false,
         };
         if status == BatchStatus::NoMatchedMessage {
-            self.fill(&mut batch, log, max_messages, filter);
+            self.fill(&mut batch, log, wanted.max_messages, wanted.filter);
         }
         batch
     }

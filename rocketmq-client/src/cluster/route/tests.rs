@@ -117,7 +117,10 @@ fn readers_get_the_broker_they_ask_for_or_the_next_best() {
         ("c", 0, None),
     ] {
         assert_eq!(
-            routes.broker_addr_for_read(name, id).as_deref(),
+            routes
+                .replica_for_read(name, id)
+                .map(|(_, address)| address)
+                .as_deref(),
             address,
             "{name} {id}"
         );

@@ -24,6 +24,10 @@ pub fn tighten(json: &[u8]) -> Cow<'_, [u8]> {
         out.extend_from_slice(json.get(copied..start).unwrap_or_default());
         out.push(b'"');
         for &byte in text {
+            // Between the members of a key there may be line ends: files have them. In strings they are escaped.
+            if byte < b' ' {
+                continue;
+            }
             if byte == b'"' || byte == b'\\' {
                 out.push(b'\\');
             }
@@ -225,6 +229,12 @@ mod tests {
         let strict = r#"{"a":{"0":"x","-1":[1,{"2":3}]},"t":{"{\"brokerName\":\"b\",\"queueId\":0,\"topic\":\"T\"}":10,"{\"topic\":\"}\"}":{}}}"#;
         assert_eq!(tight(loose), strict);
         assert_eq!(unquote_numbers(&loosen(strict.to_owned())), loose);
+    }
+
+    #[test]
+    fn keys_may_go_over_several_lines() {
+        let loose = "{\n\t{\n\t\t\"topic\":\"T\"\n\t}:10}";
+        assert_eq!(tight(loose), "{\n\t\"{\\\"topic\\\":\\\"T\\\"}\":10}");
     }
 
     #[test]

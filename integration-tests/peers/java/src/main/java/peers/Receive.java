@@ -13,7 +13,7 @@ import org.apache.rocketmq.common.message.MessageClientExt;
 import org.apache.rocketmq.common.message.MessageExt;
 
 /**
- * DefaultMQPushConsumer, clustering: one line per delivery, until standard input ends.
+ * DefaultMQPushConsumer, clustering unless told otherwise: one line per delivery, until standard input ends.
  *
  * `--fail N` answers RECONSUME_LATER to the first N deliveries of each message; the line then says "failed": true.
  * `--orderly true` consumes in order; `--hold MILLIS` is how long the listener takes for a message, and the line then
@@ -36,7 +36,8 @@ public final class Receive {
         consumer.setMaxReconsumeTimes(options.number("--max-reconsume-times", 16));
         // How soon the client learns the route of its new %RETRY% topic; the default of 30 s only makes tests wait.
         consumer.setPollNameServerInterval(1_000);
-        consumer.setInstanceName("peer-" + ProcessHandle.current().pid());
+        consumer.setInstanceName(options.optional("--instance-name", "peer-" + ProcessHandle.current().pid()));
+        Sharing.set(consumer, options);
         consumer.subscribe(options.required("--topic"), options.optional("--expression", "*"));
         int hold = options.number("--hold", 0);
         if (Boolean.parseBoolean(options.optional("--orderly", "false"))) {
