@@ -83,6 +83,8 @@ impl Language {
         let mut command = Command::new("java");
         command
             .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+            // Times without a zone are read in this one.
+            .arg("-Duser.timezone=UTC")
             // The client writes its log below the user's home.
             .arg(format!("-Duser.home={}", home.display()))
             .args([
