@@ -267,7 +267,7 @@ async fn java_and_rust_go_on_from_each_others_files(target: &Target) -> TestResu
         ];
         let subscription = Subscription::all(&group, &topic);
         let mut sent = 0;
-        let mut by_java = async |range: std::ops::Range<i32>| -> TestResult {
+        let by_java = async |range: std::ops::Range<i32>| -> TestResult {
             let mut java =
                 PeerConsumer::start_with(language, target.name_server(), &subscription, &options).await?;
             let mut received = BTreeSet::new();

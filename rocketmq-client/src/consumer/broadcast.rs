@@ -228,7 +228,7 @@ impl Engine {
     /// again.
     pub(super) fn give_up(&self, local: &LocalOffsets, message: &MessageView, give_back: GiveBack) -> bool {
         let tried = u32::try_from(message.record().reconsume_times).unwrap_or(0);
-        if matches!(give_back, GiveBack::Later(_)) && tried < local.retries() {
+        if give_back != GiveBack::Dead && tried < local.retries() {
             return false;
         }
         self.counters.dropped.fetch_add(1, Ordering::Relaxed);
