@@ -101,9 +101,6 @@ pub const SERVER_ADDRESS: &str = "server.address";
 /// The producer group.
 pub const PRODUCER_GROUP: &str = "rocketmq.producer.group";
 
-/// The consumer group.
-pub const CONSUMER_GROUP: &str = "messaging.consumer.group.name";
-
 /// The target of the spans of sends.
 pub const SPAN_TARGET: &str = "rocketmq_client::send";
 

@@ -126,6 +126,25 @@ impl Store {
         &self,
         topic: &str,
         queue_id: i32,
+        offset: i64,
+        max_messages: i32,
+        filter: &TagFilter,
+        hold: impl FnOnce() -> Option<HeldPull>,
+    ) -> Batch {
+        let wanted = Wanted {
+            offset,
+            max_messages,
+            filter,
+            horizon: None,
+        };
+        self.read_within(topic, queue_id, wanted, hold)
+    }
+
+    /// The same for a reader who may not see everything.
+    pub(crate) fn read_within(
+        &self,
+        topic: &str,
+        queue_id: i32,
         wanted: Wanted<'_>,
         hold: impl FnOnce() -> Option<HeldPull>,
     ) -> Batch {

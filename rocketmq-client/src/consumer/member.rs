@@ -81,6 +81,14 @@ impl Engine {
             None => MessageModel::Clustering,
         }
     }
+
+    /// As Java names it.
+    fn message_model_name(&self) -> &'static str {
+        match self.message_model() {
+            MessageModel::Broadcasting => "BROADCASTING",
+            MessageModel::Clustering => "CLUSTERING",
+        }
+    }
 }
 
 fn answer<T: JsonBody + Serialize>(opaque: i32, body: T) -> Frame {

@@ -57,6 +57,11 @@ impl OffsetTable {
         self.0.get(queue).map(|entry| entry.offset)
     }
 
+    /// All offsets.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&MessageQueue, i64)> {
+        self.0.iter().map(|(queue, entry)| (queue, entry.offset))
+    }
+
     /// What has to be sent now. Counts it as sent.
     pub(super) fn due(&mut self) -> Vec<(MessageQueue, i64)> {
         let due = self.0.iter_mut().filter(|(_, entry)| entry.sent < TIMES_SENT);

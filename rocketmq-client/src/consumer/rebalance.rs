@@ -143,7 +143,7 @@ impl Engine {
     }
 
     /// Makes these the owned queues of a topic.
-    fn divide(self: &Arc<Self>, topic: &str, members: usize, target: &[MessageQueue]) {
+    fn divide(self: &Arc<Self>, topic: &Arc<str>, members: usize, target: &[MessageQueue]) {
         let (added, removed) = {
             let stop = self.intake.token();
             let mut assignment = lock(&self.assignment);

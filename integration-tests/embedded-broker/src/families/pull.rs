@@ -134,7 +134,7 @@ fn read(
         filter,
         horizon,
     };
-    let batch = broker.store.read(topic, *queue_id, wanted, hold);
+    let batch = broker.store.read_within(topic, *queue_id, wanted, hold);
     broker
         .offsets
         .pulled(&request.consumer_group, topic, *queue_id, batch.next);

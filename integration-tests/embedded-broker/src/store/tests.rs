@@ -32,17 +32,7 @@ fn put(store: &Store, topic: &str, queue_id: i32, body: usize) -> Appended {
 }
 
 fn read(store: &Store, topic: &str, queue_id: i32, offset: i64) -> Batch {
-    store.read(
-        topic,
-        queue_id,
-        Wanted {
-            offset,
-            max_messages: 32,
-            filter: &TagFilter::All,
-            horizon: None,
-        },
-        || None,
-    )
+    store.read(topic, queue_id, offset, 32, &TagFilter::All, || None)
 }
 
 #[tokio::test]

@@ -84,7 +84,7 @@ impl Engine {
             ("namesrvAddr", name_servers),
             ("language", "RUST".to_owned()),
             ("consumerGroup", cluster.wire_name(&self.group).into_owned()),
-            ("messageModel", "CLUSTERING".to_owned()),
+            ("messageModel", self.message_model_name().to_owned()),
             ("consumeFromWhere", from.to_owned()),
             ("allocateMessageQueueStrategy", options.allocate.name().to_owned()),
             ("consumeThreadMin", concurrency.clone()),
