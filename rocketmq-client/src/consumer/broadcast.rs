@@ -179,6 +179,7 @@ impl Engine {
             queue,
             offset,
             released,
+            ..
         } in removed
         {
             info!(group = %self.group, %queue, offset, released, "queue released");
@@ -228,7 +229,8 @@ impl Engine {
     /// again.
     pub(super) fn give_up(&self, local: &LocalOffsets, message: &MessageView, give_back: GiveBack) -> bool {
         let tried = u32::try_from(message.record().reconsume_times).unwrap_or(0);
-        if give_back != GiveBack::Dead && tried < local.retries() {
+        // In order, a message has been tried often enough before it comes here.
+        if self.order.is_none() && give_back != GiveBack::Dead && tried < local.retries() {
             return false;
         }
         self.counters.dropped.fetch_add(1, Ordering::Relaxed);

@@ -141,7 +141,7 @@ impl Engine {
             standing: Standing::default(),
             assignment: Mutex::default(),
             ready: Ready::default(),
-            order: Order::new(&options.order, true),
+            order: Order::new(&options.order, options.broadcasting.is_none()),
             requeue: Requeue::new(options.requeue_delay),
             counters: Counters::default(),
             differences: Mutex::default(),
