@@ -4,6 +4,7 @@
 //! so none outlives the test process.
 
 mod exchange;
+mod lite_pull;
 
 use std::{
     collections::BTreeMap,
@@ -22,6 +23,7 @@ use tokio::{
 };
 
 pub use exchange::{Check, HalfReceipt, Outcome, PeerReplier, PeerReply, PeerRequester, PeerTransactor};
+pub use lite_pull::{PeerLitePull, Polled};
 
 use crate::{Failure, base64, peers_directory, real::Scratch, scenario::skip};
 
@@ -75,6 +77,7 @@ impl Language {
             "request" => "peers.Request",
             "reply" => "peers.Reply",
             "allocate" => "peers.Allocate",
+            "lite-pull" => "peers.LitePull",
             _ => "peers.Receive",
         };
         if self == Self::Go {

@@ -265,7 +265,11 @@ impl RealCluster {
             let mut settings =
                 settings::broker(version, &name, cluster.ports.name_server(), ports, &store, wishes);
             if replicated {
-                let (id, role) = if is_slave { ("1", "SLAVE") } else { ("0", "ASYNC_MASTER") };
+                let (id, role) = if is_slave {
+                    ("1", "SLAVE")
+                } else {
+                    ("0", "ASYNC_MASTER")
+                };
                 settings.insert("brokerId".to_owned(), id.to_owned());
                 settings.insert("brokerRole".to_owned(), role.to_owned());
             }

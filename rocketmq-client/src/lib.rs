@@ -87,9 +87,15 @@ pub use cluster::{Client, ClientBuilder, LatencyFaultTolerance};
 pub use consumer::{
     AllocateAveragely, AllocateByCircle, AllocateByConfig, AllocateByMachineRoom, AllocateConsistentHash,
     AllocateMachineRoomNearby, AllocateStrategy, BatchOutcome, BoxError, Broadcasting, Choosing, ConsumeFrom,
-    ConsumerStats, Filter, IntoBatchOutcome, IntoOutcome, Leased, LeasedStream, NewQueues, Only, Outcome, Poison,
-    PushConsumer, PushConsumerBuilder, QueueProgress, Retry, ShutdownReport, SpanLinker, TopicRates, only,
+    ConsumerStats, Filter, IntoBatchOutcome, IntoOutcome, Leased, LeasedStream, NewQueues, Only, Outcome,
+    Poison, PushConsumer, PushConsumerBuilder, QueueProgress, Retry, ShutdownReport, SpanLinker, TopicRates,
+    only,
 };
+pub use consumer::{
+    AssignmentChange, Commit, LitePullConsumer, LitePullConsumerBuilder, LitePullHandle, LitePullStats,
+    SeekTo,
+};
+pub use consumer::{PullBuilder, PullConsumer, PullConsumerBuilder, PullOutcome, PullSchedule};
 pub use error::{Error, ErrorKind, Persisted, Result};
 pub use memory::MemoryLimit;
 pub use message::{InvalidTraceParent, Message, MessageView, TraceContext};

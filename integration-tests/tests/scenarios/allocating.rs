@@ -100,7 +100,8 @@ async fn every_strategy_divides_random_queues_as_java_does(target: &Target) -> T
             let strategy = strategy_of(&case, &queues)?;
             expect("name", strategy.name(), case.strategy.as_str())?;
             for (member, share) in case.members.iter().zip(&case.shares) {
-                let wanted: Vec<&MessageQueue> = share.iter().filter_map(|&place| queues.get(place)).collect();
+                let wanted: Vec<&MessageQueue> =
+                    share.iter().filter_map(|&place| queues.get(place)).collect();
                 let ours = strategy.allocate(member, &case.members, &queues);
                 if ours.iter().collect::<Vec<_>>() != wanted {
                     return Err(format!("{language}, seed {seed}: {member} of {line}: {ours:?}").into());
@@ -179,11 +180,15 @@ async fn share_with_java<S: AllocateStrategy + Copy>(target: &Target, strategy: 
     let broker = target.first_broker().await?;
     let subscription = Subscription::all(&group, &topic);
     let options = ["--strategy", strategy.name()];
-    let of_java = |language| PeerConsumer::start_with(language, target.name_server(), &subscription, &options);
+    let of_java =
+        |language| PeerConsumer::start_with(language, target.name_server(), &subscription, &options);
     let (mut java_5, mut java_4) = (of_java(Language::Java5).await?, of_java(Language::Java4).await?);
     let mut one = Member::start(target, &group, &topic, strategy).await?;
     let mut two = Member::start(target, &group, &topic, strategy).await?;
-    let (first, second) = (one.client.client_id().to_owned(), two.client.client_id().to_owned());
+    let (first, second) = (
+        one.client.client_id().to_owned(),
+        two.client.client_id().to_owned(),
+    );
 
     let mut round = 0;
     eventually("each queue at the member that it belongs to", async || {
@@ -252,7 +257,11 @@ async fn share_with_java<S: AllocateStrategy + Copy>(target: &Target, strategy: 
             set_zero_if_not_found: None,
         };
         let committed = call(broker, &query).await?.offset;
-        expect(&format!("committed of queue {queue_id}"), committed, i64::from(round))?;
+        expect(
+            &format!("committed of queue {queue_id}"),
+            committed,
+            i64::from(round),
+        )?;
     }
     Ok(())
 }
@@ -273,8 +282,20 @@ async fn a_member_takes_the_queues_that_it_is_configured_to(target: &Target) -> 
     let broker = target.first_broker().await?;
     let name = broker_name(target, &topic).await?;
     let queue = |id| MessageQueue::new(topic.as_str(), name.as_str(), id);
-    let mut odd = Member::start(target, &group, &topic, AllocateByConfig::new([queue(1), queue(3)])).await?;
-    let mut even = Member::start(target, &group, &topic, AllocateByConfig::new([queue(0), queue(2)])).await?;
+    let mut odd = Member::start(
+        target,
+        &group,
+        &topic,
+        AllocateByConfig::new([queue(1), queue(3)]),
+    )
+    .await?;
+    let mut even = Member::start(
+        target,
+        &group,
+        &topic,
+        AllocateByConfig::new([queue(0), queue(2)]),
+    )
+    .await?;
     for id in 0..4 {
         send(broker, &topic, id, b"x", &[]).await?;
     }

@@ -121,7 +121,14 @@ impl Member {
 async fn send_range(target: &Target, topic: &str, queues: i32, range: std::ops::Range<i32>) -> TestResult {
     let broker = target.first_broker().await?;
     for index in range {
-        send(broker, topic, index % queues, format!("{index:04}").as_bytes(), &[]).await?;
+        send(
+            broker,
+            topic,
+            index % queues,
+            format!("{index:04}").as_bytes(),
+            &[],
+        )
+        .await?;
     }
     Ok(())
 }
@@ -151,12 +158,20 @@ async fn every_member_gets_everything_and_goes_on_where_it_stopped(target: &Targ
         for member in [&mut one, &mut two] {
             expect("messages", member.bodies(40).await?, bodies(range.clone()))?;
             let queues = member.consumer.stats().queues.into_iter();
-            expect("queues", queues.map(|queue| queue.queue_id).collect::<Vec<_>>(), [0, 1, 2, 3])?;
+            expect(
+                "queues",
+                queues.map(|queue| queue.queue_id).collect::<Vec<_>>(),
+                [0, 1, 2, 3],
+            )?;
         }
         expect("repeated", (one.end().await, two.end().await), (0, 0))?;
         let expected: BTreeMap<i32, i64> = (0..4).map(|queue| (queue, i64::from(range.end) / 4)).collect();
         for identity in ["one", "two"] {
-            expect("offsets", &offsets_in(&directory.file(identity, &group))?, &expected)?;
+            expect(
+                "offsets",
+                &offsets_in(&directory.file(identity, &group))?,
+                &expected,
+            )?;
         }
         if range.end == 40 {
             send_range(target, &topic, 4, 40..80).await?;
@@ -164,7 +179,6 @@ async fn every_member_gets_everything_and_goes_on_where_it_stopped(target: &Targ
     }
     Ok(())
 }
-
 
 async fn two_members_of_one_identity_do_not_run_at_a_time(target: &Target) -> TestResult {
     let (topic, group) = (target.topic("twice"), target.group("twice"));
@@ -275,7 +289,11 @@ async fn java_and_rust_go_on_from_each_others_files(target: &Target) -> TestResu
                 received.insert(String::from_utf8(java.next().await?.body)?);
             }
             java.shutdown().await?;
-            expect(&format!("by {language}"), received, BTreeSet::from_iter(bodies(range)))
+            expect(
+                &format!("by {language}"),
+                received,
+                BTreeSet::from_iter(bodies(range)),
+            )
         };
         let mut send_ten = async || -> Result<std::ops::Range<i32>, Failure> {
             let range = sent..sent + 10;
@@ -289,7 +307,11 @@ async fn java_and_rust_go_on_from_each_others_files(target: &Target) -> TestResu
         let entry = fs::read_dir(&directory.0)?.next().ok_or("Java wrote no file")??;
         let identity = entry.file_name().to_string_lossy().into_owned();
         let file = directory.file(&identity, &group);
-        expect("Java's file", offsets_in(&file)?, BTreeMap::from([(0, 5), (1, 5)]))?;
+        expect(
+            "Java's file",
+            offsets_in(&file)?,
+            BTreeMap::from([(0, 5), (1, 5)]),
+        )?;
         let range = send_ten().await?;
         let settings = Broadcasting::new().directory(&directory.0).identity(&identity);
         let mut member = Member::start(target, &topic, &group, ConsumeFrom::First, settings).await?;
@@ -298,7 +320,11 @@ async fn java_and_rust_go_on_from_each_others_files(target: &Target) -> TestResu
         expect("our file", offsets_in(&file)?, BTreeMap::from([(0, 10), (1, 10)]))?;
 
         by_java(send_ten().await?).await?;
-        expect("Java's again", offsets_in(&file)?, BTreeMap::from([(0, 15), (1, 15)]))?;
+        expect(
+            "Java's again",
+            offsets_in(&file)?,
+            BTreeMap::from([(0, 15), (1, 15)]),
+        )?;
     }
     Ok(())
 }
@@ -372,7 +398,8 @@ async fn a_member_that_is_killed_many_times_skips_nothing_and_leaves_no_broken_f
         // Between two renames there is only the backup. Whatever is there can be read.
         let existing = if file.exists() { &file } else { &backup };
         for (queue, offset) in offsets_in(existing)? {
-            let skipped = (0..offset).find(|offset| !done.get(&queue).is_some_and(|done| done.contains(offset)));
+            let skipped =
+                (0..offset).find(|offset| !done.get(&queue).is_some_and(|done| done.contains(offset)));
             if let Some(skipped) = skipped {
                 return Err(format!(
                     "round {round}: the file says {offset} for queue {queue}, but message {skipped} was not done with"

@@ -112,7 +112,11 @@ async fn operators_see_what_a_live_consumer_is_at(target: &Target) -> TestResult
         .prints(
             "consumerStatus",
             &["-g", group],
-            &[id, "Same subscription in the same group of consumer", "Rebalance OK"],
+            &[
+                id,
+                "Same subscription in the same group of consumer",
+                "Rebalance OK",
+            ],
         )
         .await?;
     stage
@@ -153,10 +157,7 @@ async fn operators_move_a_live_consumer(target: &Target) -> TestResult {
     let (group, topic) = (stage.group.as_str(), stage.topic.as_str());
     let begin = ["-g", group, "-t", topic, "-s", "2001-01-01#00:00:00:000"];
 
-    stage
-        .admin
-        .run("resetOffsetByTime", &begin)
-        .await?;
+    stage.admin.run("resetOffsetByTime", &begin).await?;
     expect("after a reset", inbox.bodies(3).await?, ["0", "1", "2"])?;
     stage.committed(3).await?;
 
@@ -168,7 +169,10 @@ async fn operators_move_a_live_consumer(target: &Target) -> TestResult {
     }
     stage
         .admin
-        .run("skipAccumulatedMessage", &["-g", group, "-t", topic, "-f", "true"])
+        .run(
+            "skipAccumulatedMessage",
+            &["-g", group, "-t", topic, "-f", "true"],
+        )
         .await?;
     inbox.consumer.resume();
     producer.send(Message::new(topic, "wanted")).await?;
@@ -258,11 +262,7 @@ async fn operators_let_a_live_consumer_handle_one_message(target: &Target) -> Te
         let body = tokio::time::timeout(LIMIT, handled.recv()).await?;
         expect("handled", body, Some(number.to_string()))?;
     }
-    expect(
-        "retried by the group itself",
-        consumer.stats().retried,
-        2,
-    )?;
+    expect("retried by the group itself", consumer.stats().retried, 2)?;
     stage.committed(3).await?;
     stage.client.shutdown().await;
     Ok(())
@@ -326,8 +326,16 @@ async fn the_dashboards_questions_are_answered_with_everything_java_tells(target
     ] {
         expect(name, told.get(name).copied(), Some(value))?;
     }
-    let topics: Vec<_> = info.subscription_set.iter().map(|one| one.topic.as_str()).collect();
-    expect("subscribed", topics.contains(&topic.as_str()) && topics.len() == 2, true)?;
+    let topics: Vec<_> = info
+        .subscription_set
+        .iter()
+        .map(|one| one.topic.as_str())
+        .collect();
+    expect(
+        "subscribed",
+        topics.contains(&topic.as_str()) && topics.len() == 2,
+        true,
+    )?;
     expect("rates", info.status_table.contains_key(&topic), true)?;
     let jstack = info.jstack.ok_or("no text in place of stacks")?;
     expect(&jstack, jstack.contains("messages that were handed out: 3"), true)?;
@@ -347,7 +355,10 @@ async fn the_dashboards_questions_are_answered_with_everything_java_tells(target
     expect("cached", cached, 8)?;
 
     hold.send_replace(false);
-    eventually("all to be handled", async || Ok(consumer.stats().acknowledged == 8)).await?;
+    eventually("all to be handled", async || {
+        Ok(consumer.stats().acknowledged == 8)
+    })
+    .await?;
     let info = ask(false).await?;
     expect("text in place of stacks", info.jstack, None)?;
     let rates = info.status_table.get(&topic).ok_or("no rates")?;

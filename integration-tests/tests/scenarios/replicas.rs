@@ -109,7 +109,11 @@ async fn a_group_that_is_sent_to_the_slave_reads_there_and_commits_to_the_master
         inbox.consumer.shutdown().await.commits_unconfirmed,
         0,
     )?;
-    expect("committed to the master", committed(&servers, &group, &topic).await?, 40)?;
+    expect(
+        "committed to the master",
+        committed(&servers, &group, &topic).await?,
+        40,
+    )?;
     expect("repeated", inbox.rest().len(), 0)?;
     client.shutdown().await;
     Ok(())

@@ -48,12 +48,7 @@ struct Member {
 }
 
 impl Member {
-    async fn start(
-        name_server: &str,
-        group: &str,
-        topic: &str,
-        from: ConsumeFrom,
-    ) -> Result<Self, Failure> {
+    async fn start(name_server: &str, group: &str, topic: &str, from: ConsumeFrom) -> Result<Self, Failure> {
         let client = Client::builder(name_server)
             .route_refresh_interval(Duration::from_secs(1))
             .connect()
@@ -277,7 +272,9 @@ async fn a_topic_that_stops_to_be_read_or_written_loses_nothing(target: &Target)
     let waiting = fill(broker, &topic, "waiting", 0..2).await?;
     change(broker, &topic, 2, 2, ALL).await?;
     member.receives(waiting).await?;
-    member.receives(fill(broker, &topic, "again", 0..2).await?).await?;
+    member
+        .receives(fill(broker, &topic, "again", 0..2).await?)
+        .await?;
     member.end().await;
     Ok(())
 }
@@ -291,7 +288,11 @@ async fn a_broker_that_comes_loses_nothing(target: &Target) -> TestResult {
     };
     change(*first, &topic, 2, 2, ALL).await?;
     let mut member = Member::start(&pair.name_server(), &group, &topic, ConsumeFrom::Last).await?;
-    eventually("the queues of one broker", async || Ok(member.queues(&topic) == 2)).await?;
+    eventually(
+        "the queues of one broker",
+        async || Ok(member.queues(&topic) == 2),
+    )
+    .await?;
     member.receives(fill(*first, &topic, "one", 0..2).await?).await?;
     // The other one gets the topic, and messages before anybody has heard of it.
     change(*second, &topic, 2, 2, ALL).await?;
@@ -306,7 +307,9 @@ async fn a_topic_that_comes_loses_nothing(target: &Target) -> TestResult {
     let mut member = Member::start(target.name_server(), &group, &topic, ConsumeFrom::Last).await?;
     create_topic(target.name_server(), &topic, 2).await?;
     let broker = target.first_broker().await?;
-    member.receives(fill(broker, &topic, "first", 0..2).await?).await?;
+    member
+        .receives(fill(broker, &topic, "first", 0..2).await?)
+        .await?;
     member.end().await;
     Ok(())
 }
@@ -329,7 +332,9 @@ async fn an_offset_beyond_the_end_skips_nothing_that_came_since(target: &Target)
     let newer = fill(broker, &topic, "newer", 0..1).await?;
     let mut member = Member::start(target.name_server(), &group, &topic, ConsumeFrom::Last).await?;
     member.receives(new.union(&newer).cloned().collect()).await?;
-    member.receives(fill(broker, &topic, "newest", 0..1).await?).await?;
+    member
+        .receives(fill(broker, &topic, "newest", 0..1).await?)
+        .await?;
     member.end().await;
     Ok(())
 }

@@ -137,7 +137,9 @@ async fn the_lag_of_each_queue_is_told_with_and_without_asking(target: &Target) 
     let client = Client::connect(target.name_server()).await?;
     let producer = writer(target, &client).await?;
     fill(&producer, &topic, 2, 4, 0).await?;
-    let builder = client.push_consumer(target.group("behind")).subscribe(&topic, "*");
+    let builder = client
+        .push_consumer(target.group("behind"))
+        .subscribe(&topic, "*");
     let mut gated = Gated::start(builder).await?;
     let consumer = gated.consumer.clone();
     let lags = |progress: Vec<QueueProgress>| -> Vec<Option<u64>> {
@@ -236,7 +238,11 @@ async fn one_limit_of_memory_holds_for_the_consumers_of_several_clients(target: 
         done_by_other.extend(second.release(2).await?);
         most = most.max(limit.used());
     }
-    expect("messages", (done.len(), done_by_other.len()), (2 * MESSAGES, 2 * MESSAGES))?;
+    expect(
+        "messages",
+        (done.len(), done_by_other.len()),
+        (2 * MESSAGES, 2 * MESSAGES),
+    )?;
     // One response too many, and one that grew for each of the four queues.
     let bound = 200_000 + 5 * 4 * (BYTES + 1_000);
     expect("held at the most is within the bound", most <= bound, true)?;
@@ -271,9 +277,7 @@ async fn a_limit_below_one_message_makes_queues_take_turns(target: &Target) -> T
     // Now all queues are empty, their pulls wait at the broker, and what comes still finds its way.
     for round in 4..6 {
         let body = format!("0-{round}");
-        let to = |queues: &[MessageQueue]| {
-            queues.iter().position(|queue| queue.queue_id == 0).unwrap_or(0)
-        };
+        let to = |queues: &[MessageQueue]| queues.iter().position(|queue| queue.queue_id == 0).unwrap_or(0);
         producer.send(Message::new(&topic, body)).select_queue(to).await?;
         done.extend(gated.release(1).await?);
     }

@@ -128,7 +128,9 @@ impl Broadcasting {
             }
         }
         if self.directory.is_none() && std::env::home_dir().is_none() {
-            faults.push("broadcasting needs a directory for its offsets, and the user has no home; set one".into());
+            faults.push(
+                "broadcasting needs a directory for its offsets, and the user has no home; set one".into(),
+            );
         }
         faults
     }

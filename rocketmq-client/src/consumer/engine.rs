@@ -126,7 +126,7 @@ impl Engine {
         tasks: &Tasks,
     ) -> Self {
         let shared = options.memory_limit.as_ref();
-        let shared = shared.or(remote.cluster().options().memory_limit.as_ref());
+        let shared = shared.or_else(|| remote.cluster().options().memory_limit.as_ref());
         Self {
             budget: Budget::within(options.max_cached_bytes, shared.cloned()),
             flow: Flow::new(options.topic_limits),

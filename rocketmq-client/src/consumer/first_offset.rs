@@ -4,8 +4,9 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::remote::Remote;
 use crate::error::{Error, Result};
-use crate::protocol::bodies;
+use crate::protocol::bodies::{self, MessageQueue};
 
 /// Where a group starts in a queue that it has no committed offset for.
 ///
@@ -84,7 +85,9 @@ impl ConsumeFrom {
             ))
         };
         let seconds = seconds_since_1970(text).ok_or_else(wrong)?;
-        let utc = seconds.checked_sub(i64::from(minutes_east) * 60).ok_or_else(wrong)?;
+        let utc = seconds
+            .checked_sub(i64::from(minutes_east) * 60)
+            .ok_or_else(wrong)?;
         let since_1970 = u64::try_from(utc).map_err(|_| wrong())?;
         Ok(Self::Timestamp(
             SystemTime::UNIX_EPOCH + Duration::from_secs(since_1970),
@@ -120,7 +123,11 @@ fn seconds_since_1970(text: &str) -> Option<i64> {
         return None;
     }
     // Years that begin in March have their leap day at the end.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
     let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
     // From the first of March of the year 0 to 1970.
     Some((days - 719_468) * 86_400 + hour * 3600 + minute * 60 + second)
@@ -154,6 +161,28 @@ pub(super) fn first_offset(from: ConsumeFrom, is_retry_topic: bool, appeared: bo
             FirstOffset::StoredAt(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
         }
     }
+}
+
+/// The first offset of a queue, and whether the broker has it as the group's.
+///
+/// # Errors
+/// When a broker cannot be asked: no answer is no reason to start anywhere.
+pub(super) async fn ask_first_offset(
+    remote: &Remote,
+    queue: &MessageQueue,
+    from: ConsumeFrom,
+    is_retry_topic: bool,
+    appeared: bool,
+) -> Result<(i64, bool)> {
+    if let Some(offset) = remote.committed_offset(queue).await? {
+        return Ok((offset.max(0), true));
+    }
+    let offset = match first_offset(from, is_retry_topic, appeared) {
+        FirstOffset::At(offset) => offset,
+        FirstOffset::Newest => remote.max_offset(queue).await?,
+        FirstOffset::StoredAt(timestamp) => remote.offset_at(queue, timestamp).await?,
+    };
+    Ok((offset.max(0), false))
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ use tracing::{debug, warn};
 
 use super::engine::Engine;
 use super::outcome::GiveBack;
+use super::remote::Remote;
+use crate::error::{Error, Result};
 use crate::message::MessageView;
 use crate::protocol::requests::{ConsumerSendMsgBack, SendMessageV2};
 use crate::protocol::{BrokerVersion, CodecError, Properties, PropertiesBuf, Record, names, property};
@@ -99,6 +101,36 @@ impl Engine {
     fn look_for_retry_topic(&self) {
         if !self.retry_topic_exists.load(Ordering::Relaxed) {
             self.rebalance.notify_one();
+        }
+    }
+}
+
+impl Remote {
+    /// Gives a message back for a user who wants to know why it cannot be.
+    pub(super) async fn give_back(
+        &self,
+        message: &MessageView,
+        give_back: GiveBack,
+        max_reconsume_times: i32,
+    ) -> Result<()> {
+        let group = self.group();
+        let request = send_back_request(group, message, give_back, max_reconsume_times);
+        let Err(refused) = self.send_back(message, request).await else {
+            debug!(%group, ?message, ?give_back, "gave the message back");
+            return Ok(());
+        };
+        let origin = self.cluster().wire_name(message.topic());
+        let copy = copy_request(
+            group,
+            message.record(),
+            message,
+            &origin,
+            give_back,
+            max_reconsume_times,
+        );
+        match copy {
+            Ok(copy) => self.send_copy(message.queue(), copy).await,
+            Err(error) => Err(Error::from_encode("message to give back", error).context(refused)),
         }
     }
 }

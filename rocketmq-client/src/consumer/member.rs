@@ -91,13 +91,13 @@ impl Engine {
     }
 }
 
-fn answer<T: JsonBody + Serialize>(opaque: i32, body: T) -> Frame {
+pub(super) fn answer<T: JsonBody + Serialize>(opaque: i32, body: T) -> Frame {
     Json(body)
         .into_frame(opaque)
         .unwrap_or_else(|error| Frame::refusal(ResponseCode::SYSTEM_ERROR, opaque, error.to_string()))
 }
 
-fn unreadable(group: &str, opaque: i32, what: &str, error: &dyn std::error::Error) -> Frame {
+pub(super) fn unreadable(group: &str, opaque: i32, what: &str, error: &dyn std::error::Error) -> Frame {
     warn!(group, what, %error, "a broker's request cannot be read");
     Frame::refusal(
         ResponseCode::SYSTEM_ERROR,

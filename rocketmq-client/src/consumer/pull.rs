@@ -30,7 +30,7 @@ use crate::transport::{backoff, random};
 
 /// How long a queue that may just have left another member waits before its offset is asked for: the other one commits
 /// when it lets go. Java waits as long.
-const HAND_OVER: Duration = Duration::from_millis(500);
+pub(super) const HAND_OVER: Duration = Duration::from_millis(500);
 
 /// The wait after the broker said "flow control" (215). Java: `PULL_TIME_DELAY_MILLS_WHEN_BROKER_FLOW_CONTROL`.
 const FLOW_CONTROL: Duration = Duration::from_millis(20);
@@ -230,7 +230,10 @@ fn is_outside(status: PullStatus, remark: Option<&str>) -> bool {
         PullStatus::NoMatchedMessage => remark.is_some_and(|remark| {
             matches!(
                 remark,
-                "OFFSET_OVERFLOW_BADLY" | "OFFSET_TOO_SMALL" | "NO_MESSAGE_IN_QUEUE" | "NO_MATCHED_LOGIC_QUEUE"
+                "OFFSET_OVERFLOW_BADLY"
+                    | "OFFSET_TOO_SMALL"
+                    | "NO_MESSAGE_IN_QUEUE"
+                    | "NO_MATCHED_LOGIC_QUEUE"
             )
         }),
         _ => false,
@@ -489,7 +492,12 @@ impl Loop {
             None => match remote.started_at(&self.queue).await {
                 Ok(started) => started,
                 // It is a question of administrators, and not all brokers answer those to consumers.
-                Err(error) if !matches!(error.kind(), ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::Busy) => {
+                Err(error)
+                    if !matches!(
+                        error.kind(),
+                        ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::Busy
+                    ) =>
+                {
                     warn!(
                         group = %self.engine.group, queue = %self.queue, offset = self.offset, end = next, %error,
                         "the offset is beyond the end of the queue, and it cannot be found out which messages came                          since: those before the end are skipped"
@@ -530,7 +538,11 @@ impl Loop {
     async fn recover(&mut self, error: Error, replica: Option<&Replica>) {
         if let Some(replica) = replica {
             let is_away = matches!(error.kind(), ErrorKind::Connect | ErrorKind::Timeout);
-            let other = if is_away { self.engine.remote.slave_of(&self.queue) } else { None };
+            let other = if is_away {
+                self.engine.remote.slave_of(&self.queue)
+            } else {
+                None
+            };
             self.source.failed(replica.id, other);
         }
         self.failures = self.failures.saturating_add(1);

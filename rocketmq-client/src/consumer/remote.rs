@@ -2,6 +2,8 @@
 //!
 //! Protocol source: `MQClientAPIImpl`, `RemoteBrokerOffsetStore`, `PullAPIWrapper`.
 
+mod active;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -15,13 +17,15 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::MessageView;
 use crate::protocol::bodies::{LockBatch, MASTER_ID, MessageQueue, SubscriptionData};
 use crate::protocol::requests::{
-    BrokerRuntimeInfo, ConsumerConnectionList, ConsumerListByGroup, ConsumerSendMsgBack, LockQueues, MaxOffset,
-    PullMessage, PullResult, QueryConsumerOffset, SearchOffset, SendMessageV2, UnlockQueues,
+    BrokerRuntimeInfo, ConsumerConnectionList, ConsumerListByGroup, ConsumerSendMsgBack, LockQueues,
+    MaxOffset, PullMessage, PullResult, QueryConsumerOffset, SearchOffset, SendMessageV2, UnlockQueues,
     UpdateConsumerOffset, pull_flag,
 };
 use crate::protocol::{BrokerVersion, JsonBody, Request, ResponseCode};
 use crate::sync::lock;
 use crate::transport::{Connection, random};
+
+pub(super) use active::ActivePull;
 
 /// How long a broker may hold a pull. Java: `BROKER_SUSPEND_MAX_TIME_MILLIS`.
 const SUSPEND: Duration = Duration::from_secs(15);
@@ -92,6 +96,10 @@ impl Remote {
     /// The group as brokers know it.
     pub(super) fn wire_group(&self) -> &str {
         &self.wire_group
+    }
+
+    pub(super) fn group(&self) -> &Arc<str> {
+        &self.group
     }
 
     pub(super) fn client_id(&self) -> &str {
@@ -262,7 +270,10 @@ impl Remote {
 
     /// When the master of a queue was started: milliseconds since 1970.
     pub(super) async fn started_at(&self, queue: &MessageQueue) -> Result<i64> {
-        let info = self.ask(&queue.broker_name, MASTER_ID, &BrokerRuntimeInfo {}).await?.0;
+        let info = self
+            .ask(&queue.broker_name, MASTER_ID, &BrokerRuntimeInfo {})
+            .await?
+            .0;
         let started = info.table.get("bootTimestamp").and_then(|text| text.parse().ok());
         started.ok_or_else(|| {
             let text = format!("broker {} does not say when it was started", queue.broker_name);

@@ -239,7 +239,9 @@ impl Stage {
     /// How often the offset of a queue was asked for, to start there.
     fn offset_queries(&self) -> usize {
         let queries = self.broker.requests_of::<QueryConsumerOffset>().into_iter();
-        queries.filter(|query| query.set_zero_if_not_found.is_none()).count()
+        queries
+            .filter(|query| query.set_zero_if_not_found.is_none())
+            .count()
     }
 
     fn commits(&self) -> Vec<i64> {
@@ -540,11 +542,7 @@ async fn doubtful_answers_take_no_queues_away() {
     stage.broker.push(notify.clone());
     soon(stage.broker.asked::<ConsumerListByGroup>(5)).await;
     assert_eq!(consumer.stats().queues.len(), 1);
-    assert_eq!(
-        stage.offset_queries(),
-        1,
-        "the queue was never given up"
-    );
+    assert_eq!(stage.offset_queries(), 1, "the queue was never given up");
     consumer.shutdown().await;
     assert!(received.try_recv().is_err());
 }

@@ -2,9 +2,9 @@
 //!
 //! Protocol source: `ConsumeMessageTraceHookImpl`.
 
-use super::engine::Engine;
 use super::handler::Fault;
 use super::outcome::Outcome;
+use super::remote::Remote;
 use crate::message::MessageView;
 use crate::protocol::property;
 use crate::protocol::trace::{DEFAULT_REGION, SubAfterTrace, SubBeforeTrace, TraceRecord};
@@ -19,14 +19,14 @@ pub(super) struct Traced {
     started: i64,
 }
 
-impl Engine {
+impl Remote {
     /// Records that a message is about to be handed to its handler, if it is to be traced.
     pub(super) fn trace_before(&self, tracer: &Tracer, message: &MessageView) -> Option<Traced> {
         if !tracer.covers(message.topic()) || message.property(property::TRACE_ON) == Some("false") {
             return None;
         }
         let traced = Traced {
-            request_id: self.remote.cluster().unique_ids().next(),
+            request_id: self.cluster().unique_ids().next(),
             message_id: message.message_id(),
             keys: message.property(property::KEYS).map(str::to_owned),
             started: now_millis(),
@@ -35,7 +35,7 @@ impl Engine {
         tracer.record(TraceRecord::SubBefore(SubBeforeTrace {
             timestamp: traced.started,
             region: region.to_owned(),
-            group: self.group.to_string(),
+            group: self.group().to_string(),
             request_id: traced.request_id.clone(),
             message_id: traced.message_id.clone(),
             retry_times: message.reconsume_times(),
@@ -60,7 +60,16 @@ impl Engine {
             keys: traced.keys,
             context_code,
             timestamp: Some(now_millis()),
-            group: Some(self.group.to_string()),
+            group: Some(self.group().to_string()),
         }));
+    }
+
+    /// Records messages that were handed out to who polls: nobody says what became of them, so it counts as done.
+    pub(super) fn trace_polled(&self, tracer: &Tracer, messages: &[MessageView]) {
+        for message in messages {
+            if let Some(traced) = self.trace_before(tracer, message) {
+                self.trace_after(tracer, traced, &Ok(Outcome::Ack));
+            }
+        }
     }
 }

@@ -230,13 +230,13 @@ impl Engine {
     ) -> Result<Outcome, Fault> {
         let handling = self.begin_handling(process, std::iter::once(message));
         let tracer = self.remote.cluster().trace();
-        let traced = tracer.and_then(|tracer| self.trace_before(tracer, message));
+        let traced = tracer.and_then(|tracer| self.remote.trace_before(tracer, message));
         let outcome = attempt(handler, message.clone(), self.options.consume_timeout)
             .instrument(handling.span())
             .await;
         handling.end(&outcome);
         if let (Some(tracer), Some(traced)) = (tracer, traced) {
-            self.trace_after(tracer, traced, &outcome);
+            self.remote.trace_after(tracer, traced, &outcome);
         }
         outcome
     }

@@ -21,7 +21,9 @@ impl EmbeddedBroker {
     /// Lets the slave fall behind: messages that are stored from now on do not reach it.
     pub fn hold_slave(&self) {
         let end = self.broker.store.stats().max_physical;
-        self.broker.slave.set_horizon(Some(u64::try_from(end).unwrap_or(0)));
+        self.broker
+            .slave
+            .set_horizon(Some(u64::try_from(end).unwrap_or(0)));
     }
 
     /// Lets the slave have all messages again.

@@ -182,7 +182,11 @@ fn check(broker: &Broker, session: &Session, request: &PullMessage) -> Result<Al
         topic_sys_flag: topic.config.topic_sys_flag,
         group_sys_flag: group.group_sys_flag,
         // Nobody is sent to a slave because of lagging: everything is in memory here.
-        suggestion: if broker.slave.exists() { group.broker_id } else { MASTER_ID },
+        suggestion: if broker.slave.exists() {
+            group.broker_id
+        } else {
+            MASTER_ID
+        },
     };
     if request.sys_flag & pull_flag::SUBSCRIPTION != 0 {
         return Ok(allowed(filter_of_request(request)?));

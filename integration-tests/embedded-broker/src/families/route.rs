@@ -116,7 +116,12 @@ pub(super) fn cluster_info(context: Context<'_>, _: Frame, reply: Reply<'_>) {
 
 fn broker_data(broker: &Broker) -> BrokerData {
     let mut broker_addrs = BTreeMap::from([(MASTER_ID, broker.address.to_string())]);
-    broker_addrs.extend(broker.slave.registered().map(|slave| (SLAVE_ID, slave.to_string())));
+    broker_addrs.extend(
+        broker
+            .slave
+            .registered()
+            .map(|slave| (SLAVE_ID, slave.to_string())),
+    );
     BrokerData {
         broker_addrs,
         broker_name: broker.options.broker_name.clone(),

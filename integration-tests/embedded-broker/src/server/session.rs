@@ -96,7 +96,11 @@ impl Session {
 
     /// Who has said to be there where this connection leads.
     pub(crate) fn members<'a>(&self, broker: &'a Broker) -> &'a Members {
-        if self.of_slave { &broker.slave.members } else { &broker.members }
+        if self.of_slave {
+            &broker.slave.members
+        } else {
+            &broker.members
+        }
     }
 
     /// Counts one more held pull; false if there are too many.

@@ -56,7 +56,8 @@ impl AllocateStrategy for AllocateConsistentHash {
                 queue_id,
             } = queue;
             // Java's `MessageQueue#toString`.
-            let name = format_args!("MessageQueue [topic={topic}, brokerName={broker_name}, queueId={queue_id}]");
+            let name =
+                format_args!("MessageQueue [topic={topic}, brokerName={broker_name}, queueId={queue_id}]");
             let place = hash(&mut text, name);
             let (_, member) = ring.range(place..).next().or_else(|| ring.first_key_value())?;
             Some(*member)

@@ -119,7 +119,7 @@ impl<H: BatchHandler> Work for Batches<H> {
         let tracer = engine.remote.cluster().trace();
         let mut traced = Vec::new();
         if let Some(tracer) = tracer {
-            let trace = |(_, message): &Numbered| engine.trace_before(tracer, message);
+            let trace = |(_, message): &Numbered| engine.remote.trace_before(tracer, message);
             traced.extend(messages.iter().map(trace));
         }
         let outcomes = self
@@ -130,7 +130,7 @@ impl<H: BatchHandler> Work for Batches<H> {
         if let Some(tracer) = tracer {
             for (traced, outcome) in traced.into_iter().zip(&outcomes) {
                 if let Some(traced) = traced {
-                    engine.trace_after(tracer, traced, outcome);
+                    engine.remote.trace_after(tracer, traced, outcome);
                 }
             }
         }

@@ -202,8 +202,8 @@ fn read_table(path: &Path) -> Result<Option<Table>, String> {
     if text.is_empty() {
         return Err("it is empty".to_owned());
     }
-    let content: Content =
-        serde_json::from_slice(&loose::tighten(&text)).map_err(|error| format!("no offsets in it: {error}"))?;
+    let content: Content = serde_json::from_slice(&loose::tighten(&text))
+        .map_err(|error| format!("no offsets in it: {error}"))?;
     Ok(Some(content.offset_table.0))
 }
 

@@ -121,7 +121,9 @@ impl LocalOffsets {
         let stored = self.tasks.compute(move || {
             // Under the lock of the file, or an older table could be written after a newer one.
             let mut file = lock(&file);
-            let Some(open) = file.as_mut() else { return Ok(false) };
+            let Some(open) = file.as_mut() else {
+                return Ok(false);
+            };
             let offsets = {
                 let mut known = lock(&known);
                 if !std::mem::take(&mut known.changed) {

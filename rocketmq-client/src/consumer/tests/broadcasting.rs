@@ -77,8 +77,16 @@ async fn the_next_start_goes_on_in_the_file_and_begins_with_what_is_new() {
             .start(|_: MessageView| async {})
             .await
             .unwrap();
-        let pulls = soon(stage.broker.asked::<PullMessage>(usize::try_from(queues).unwrap())).await;
-        let mut starts: Vec<_> = pulls.iter().map(|pull| (pull.queue_id, pull.queue_offset)).collect();
+        let pulls = soon(
+            stage
+                .broker
+                .asked::<PullMessage>(usize::try_from(queues).unwrap()),
+        )
+        .await;
+        let mut starts: Vec<_> = pulls
+            .iter()
+            .map(|pull| (pull.queue_id, pull.queue_offset))
+            .collect();
         starts.sort_unstable();
         // The first start is at the end; a queue that was not there then is read from its start.
         assert_eq!(starts, [(0, 1000), (1, 0)][..starts.len()]);

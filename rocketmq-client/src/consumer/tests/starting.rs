@@ -87,7 +87,9 @@ async fn beyond_the_end_of_a_queue_that_was_read_what_came_since_is_searched_by_
     stage
         .script
         .then::<PullMessage>(pull_result(PullStatus::OffsetIllegal, 4, Bytes::new()));
-    stage.script.then::<SearchOffset>(Answer::with(Offset { offset: 2 }));
+    stage
+        .script
+        .then::<SearchOffset>(Answer::with(Offset { offset: 2 }));
     let (handler, mut received) = collector();
     let consumer = stage.builder().concurrency(1).start(handler).await.unwrap();
     let mut bodies = Vec::new();
@@ -109,7 +111,9 @@ async fn beyond_the_end_at_the_start_what_came_since_the_brokers_start_is_read()
     stage
         .script
         .then::<PullMessage>(pull_result(PullStatus::OffsetIllegal, 3, Bytes::new()));
-    stage.script.then::<SearchOffset>(Answer::with(Offset { offset: 1 }));
+    stage
+        .script
+        .then::<SearchOffset>(Answer::with(Offset { offset: 1 }));
     let (handler, mut received) = collector();
     let consumer = stage.builder().start(handler).await.unwrap();
     for body in ["new", "newer"] {
@@ -189,7 +193,11 @@ async fn a_slave_that_does_not_have_the_offset_is_left_for_the_master_at_the_sam
             .collect();
         assert_eq!(at_the_slave, [3]);
         assert_eq!(stage.pulls()[..2], [2, 3]);
-        assert!(stage.commits().iter().all(|&offset| offset >= 2), "{:?}", stage.commits());
+        assert!(
+            stage.commits().iter().all(|&offset| offset >= 2),
+            "{:?}",
+            stage.commits()
+        );
         assert_eq!(slave.requests_of::<UpdateConsumerOffset>(), []);
     }
 }

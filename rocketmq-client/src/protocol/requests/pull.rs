@@ -16,11 +16,41 @@ pub mod pull_flag {
     pub const SUSPEND: i32 = 0x2;
     /// The subscription is in the request.
     pub const SUBSCRIPTION: i32 = 0x4;
+    /// The pull is a lite consumer's. 5.x.
+    pub const LITE_PULL: i32 = 0x10;
 }
 
 requests! {
     /// Messages of one queue from an offset on. With [`pull_flag::SUSPEND`] the broker answers when there are some.
     pub struct PullMessage = PULL_MESSAGE => PullResult {
+        /// The group.
+        pub consumer_group: String,
+        /// The topic.
+        pub topic: String,
+        /// The queue.
+        pub queue_id: i32,
+        /// The first offset wanted.
+        pub queue_offset: i64,
+        /// How many messages at the most.
+        pub max_msg_nums: i32,
+        /// See [`pull_flag`].
+        pub sys_flag: i32,
+        /// What the group has consumed, if the flag says so.
+        pub commit_offset: i64,
+        /// How long the broker may hold the request, in milliseconds.
+        pub suspend_timeout_millis: i64,
+        /// The tags or the SQL expression, if the flag says so.
+        pub subscription: Option<String>,
+        /// The version of the subscription that the client heartbeated.
+        pub sub_version: i64,
+        /// `TAG` or `SQL92`; absent means tags.
+        pub expression_type: Option<String>,
+        /// How many bytes at the most. 5.x.
+        pub max_msg_bytes: Option<i32>,
+    }
+
+    /// The same for a lite consumer, with [`pull_flag::LITE_PULL`]: the broker serves it with threads of its own. 5.x.
+    pub struct LitePullMessage = LITE_PULL_MESSAGE => PullResult {
         /// The group.
         pub consumer_group: String,
         /// The topic.

@@ -93,7 +93,12 @@ fn without_files_there_are_no_offsets() {
 fn a_damaged_file_is_replaced_by_the_one_before() {
     let good = text_of(&table(&[(0, 1)]));
     let whole = text_of(&table(&[(0, 2), (1, 2)]));
-    let mut damaged = vec![String::new(), "{}".to_owned(), "null".to_owned(), "\0\0\0\0".to_owned()];
+    let mut damaged = vec![
+        String::new(),
+        "{}".to_owned(),
+        "null".to_owned(),
+        "\0\0\0\0".to_owned(),
+    ];
     // Cut anywhere, but for the line end.
     damaged.extend((1..whole.len() - 1).map(|end| whole[..end].to_owned()));
     for text in damaged {
@@ -137,7 +142,10 @@ fn when_nothing_can_be_read_the_error_names_the_file_and_what_to_do() {
             place.put(".bak", backup);
         }
         let error = place.open().unwrap_err();
-        assert!(error.contains("offsets.json") && error.contains("delete"), "{error}");
+        assert!(
+            error.contains("offsets.json") && error.contains("delete"),
+            "{error}"
+        );
         assert_eq!(place.text("").as_deref(), main, "nothing was touched");
         assert_eq!(place.text(".bak").as_deref(), backup);
     }
