@@ -13,6 +13,7 @@ mod brokering;
 mod compressing;
 mod conformance;
 mod consuming;
+mod consuming_securely;
 mod delaying;
 mod discovery;
 mod faults;
