@@ -36,11 +36,11 @@
 //! (`rocketmq_client::send=debug`); OpenTelemetry shows it as `send {topic}`. It ends with the ids, the broker and the
 //! queue of the message, or with [`ERROR_TYPE`]. Keys, properties and bodies are in none.
 //!
-//! A consumer has spans of target [`CONSUME_SPAN_TARGET`]: `receive` for each pull, `process` for each call of a handler,
-//! in which the handler runs, and `settle` for each message that is given back. `process` is the beginning of a trace of
-//! its own, as OpenTelemetry recommends, and names the span that the message was sent in as `rocketmq.producer.trace_id`
-//! and `rocketmq.producer.span_id`; a [`SpanLinker`](crate::SpanLinker) makes that a link in whatever tracing system
-//! there is.
+//! A consumer has spans of level debug and target [`RECEIVE_SPAN_TARGET`]: `receive` for each pull, `process` for each
+//! call of a handler, in which the handler runs, and `settle` for each message that is given back. `process` is the
+//! beginning of a trace of its own, as OpenTelemetry recommends, and names the span that the message was sent in as
+//! `rocketmq.producer.trace_id` and `rocketmq.producer.span_id`; a [`SpanLinker`](crate::SpanLinker) makes that a link
+//! in whatever tracing system there is.
 //!
 //! How the context of a trace travels with the message: [`Propagator`](crate::Propagator) where it is sent,
 //! [`MessageView::trace_parent`](crate::MessageView::trace_parent) where it is received.
@@ -58,8 +58,8 @@ use tracing::field::Empty;
 use tracing::{Span, debug_span};
 
 pub use self::consume::{
-    BROKER_NAME, CACHED_BYTES, CACHED_MESSAGES, CONSUME_SPAN_TARGET, CONSUMED_MESSAGES, CONSUMER_GROUP,
-    CONSUMER_LAG, DELIVERY_DURATION, PARTITION_ID, PROCESS_DURATION, RECEIVED_MESSAGES,
+    BROKER_NAME, CACHED_BYTES, CACHED_MESSAGES, CONSUMED_MESSAGES, CONSUMER_GROUP, CONSUMER_LAG,
+    DELIVERY_DURATION, PARTITION_ID, PROCESS_DURATION, RECEIVE_SPAN_TARGET, RECEIVED_MESSAGES,
 };
 pub(crate) use self::consume::{
     CacheGauges, ConsumeMeters, LagGauge, NOT_GIVEN_BACK, Source, failed_because, process_span, receive_span,

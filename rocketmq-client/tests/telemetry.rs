@@ -123,7 +123,7 @@ impl Written {
             let written = Self::default();
             let sink = written.clone();
             let subscriber = tracing_subscriber::fmt()
-                .with_env_filter("rocketmq_client::send=debug,rocketmq_client::consume=debug")
+                .with_env_filter("rocketmq_client::send=debug,rocketmq_client::receive=debug")
                 .with_span_events(FmtSpan::CLOSE)
                 .with_ansi(false)
                 .with_writer(move || sink.clone())
@@ -419,7 +419,11 @@ async fn what_is_received_and_handled_is_counted_and_timed_and_the_lag_is_told()
     consumer.progress_at_brokers().await.unwrap();
     assert_eq!(kept.value(telemetry::CONSUMER_LAG, &of_queue), Some(1));
     consumer.shutdown().await;
-    assert_eq!(kept.value(telemetry::CONSUMER_LAG, &of_queue), Some(0), "given up");
+    assert_eq!(
+        kept.value(telemetry::CONSUMER_LAG, &of_queue),
+        Some(0),
+        "given up"
+    );
     client.shutdown().await;
 }
 
@@ -438,7 +442,9 @@ async fn handlers_have_spans_that_are_linked_to_those_of_the_producers() {
         .unwrap();
     let mut sent = Vec::new();
     for body in ["body-42", "retry"] {
-        let message = Message::new("linked", body).key("key-42").property("p", "value-42");
+        let message = Message::new("linked", body)
+            .key("key-42")
+            .property("p", "value-42");
         sent.push(producer.send(message).await.unwrap());
     }
     let consumer = obedient(&client, "linked").await;
@@ -467,7 +473,9 @@ async fn handlers_have_spans_that_are_linked_to_those_of_the_producers() {
     assert!(line(&sent[1].message_id).contains("error.type=\"retry\""));
     let received = written.lines("receive linked");
     assert!(
-        received.iter().any(|line| line.contains("messaging.batch.message_count=1")),
+        received
+            .iter()
+            .any(|line| line.contains("messaging.batch.message_count=1")),
         "{received:#?}"
     );
     let settled = written.lines("settle linked");

@@ -81,7 +81,11 @@ async fn a_consumer_that_loses_its_permission_says_so_and_goes_on_when_it_has_it
         Ok(inbox.consumer.stats().refused.is_some())
     })
     .await?;
-    let refused = inbox.consumer.stats().refused.ok_or("nothing is refused any more")?;
+    let refused = inbox
+        .consumer
+        .stats()
+        .refused
+        .ok_or("nothing is refused any more")?;
     expect(&refused, refused.contains(SENDER), true)?;
 
     keys.rotate(account(WORKERS[1]));

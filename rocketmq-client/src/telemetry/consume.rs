@@ -40,7 +40,7 @@ pub const PARTITION_ID: &str = "messaging.destination.partition.id";
 pub const BROKER_NAME: &str = "rocketmq.broker.name";
 
 /// The target of the spans of pulls, of calls of handlers, and of messages given back.
-pub const CONSUME_SPAN_TARGET: &str = "rocketmq_client::consume";
+pub const RECEIVE_SPAN_TARGET: &str = "rocketmq_client::receive";
 
 const RECEIVE: &str = "receive";
 const PROCESS: &str = "process";
@@ -236,7 +236,7 @@ pub(crate) struct Source<'a> {
 /// The span of a pull; none unless somebody wants it.
 pub(crate) fn receive_span(source: Source<'_>, offset: i64) -> Span {
     debug_span!(
-        target: CONSUME_SPAN_TARGET,
+        target: RECEIVE_SPAN_TARGET,
         parent: None,
         RECEIVE,
         "otel.name" = format_args!("{RECEIVE} {}", source.topic),
@@ -273,7 +273,7 @@ pub(crate) fn process_span<'m>(
     mut messages: impl ExactSizeIterator<Item = &'m MessageView>,
 ) -> Span {
     let span = debug_span!(
-        target: CONSUME_SPAN_TARGET,
+        target: RECEIVE_SPAN_TARGET,
         parent: None,
         PROCESS,
         "otel.name" = format_args!("{PROCESS} {}", source.topic),
@@ -320,7 +320,7 @@ pub(crate) fn sent_in(span: &Span, producer: &TraceContext) {
 /// The span of a message's being given back; none unless somebody wants it.
 pub(crate) fn settle_span(source: Source<'_>, message: &MessageView, delay_level: i32) -> Span {
     let span = debug_span!(
-        target: CONSUME_SPAN_TARGET,
+        target: RECEIVE_SPAN_TARGET,
         SETTLE,
         "otel.name" = format_args!("{SETTLE} {}", source.topic),
         "otel.kind" = "client",
