@@ -43,6 +43,14 @@ impl MqAdmin {
     /// # Errors
     /// With all that it printed when it fails, and when it does not end in two minutes.
     pub async fn run(&self, command: &str, arguments: &[&str]) -> Result<String, Failure> {
+        Ok(self.run_aloud(command, arguments).await?.0)
+    }
+
+    /// The same, with what it complains of.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn run_aloud(&self, command: &str, arguments: &[&str]) -> Result<(String, String), Failure> {
         let mut main = vec!["org.apache.rocketmq.tools.command.MQAdminStartup", command];
         main.extend(["-n", &self.name_server]);
         main.extend(arguments);
@@ -62,10 +70,10 @@ impl MqAdmin {
             .await
             .map_err(|_| format!("mqadmin {command} does not end"))??;
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
         if output.status.success() {
-            return Ok(printed);
+            return Ok((printed, complaint));
         }
-        let complaint = String::from_utf8_lossy(&output.stderr);
         let status = output.status;
         Err(format!("mqadmin {command} ended with {status}\n{printed}\n{complaint}").into())
     }
