@@ -45,7 +45,7 @@ impl Engine {
             let info = ProcessQueueInfo {
                 locked: lock.locked,
                 last_lock_timestamp: lock.granted_at,
-                ..queue_info(&progress, process.as_deref())
+                ..queue_info(&progress, process.as_deref(), self.order.is_some())
             };
             (self.remote.wire_queue(&progress.queue), info)
         });
@@ -103,6 +103,7 @@ impl Engine {
             ("pullInterval", millis(options.pull_interval)),
             ("pullBatchSize", options.pull_batch_size.to_string()),
             ("postSubscriptionWhenPull", options.post_subscription.to_string()),
+            ("consumeMessageBatchMaxSize", options.batch_size.to_string()),
             ("maxReconsumeTimes", options.max_reconsume_times.to_string()),
             (
                 "consumeTimeout",
@@ -207,8 +208,13 @@ impl Engine {
     }
 }
 
-fn queue_info(progress: &QueueProgress, process: Option<&ProcessQueue>) -> ProcessQueueInfo {
+fn queue_info(progress: &QueueProgress, process: Option<&ProcessQueue>, orderly: bool) -> ProcessQueueInfo {
     let contents = process.map(ProcessQueue::contents);
+    let in_work = contents
+        .as_ref()
+        .filter(|_| orderly)
+        .map(|contents| contents.running.as_slice())
+        .unwrap_or_default();
     let (min, max) = contents
         .as_ref()
         .and_then(|contents| contents.offsets)
@@ -219,7 +225,10 @@ fn queue_info(progress: &QueueProgress, process: Option<&ProcessQueue>) -> Proce
         cached_msg_max_offset: max,
         cached_msg_size_in_mib: saturating(progress.cached_bytes / (1024 * 1024)),
         commit_offset: progress.consumed.unwrap_or(-1),
-        droped: contents.is_some_and(|contents| contents.dropped),
+        transaction_msg_count: saturating(in_work.len()),
+        transaction_msg_min_offset: in_work.first().copied().unwrap_or_default(),
+        transaction_msg_max_offset: in_work.last().copied().unwrap_or_default(),
+        droped: contents.as_ref().is_some_and(|contents| contents.dropped),
         last_pull_timestamp: since_1970(progress.last_pull),
         last_consume_timestamp: since_1970(progress.last_consumed),
         ..ProcessQueueInfo::default()
