@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -111,11 +111,11 @@ impl Engine {
 ///
 /// # Cancellation
 /// As the pull.
-pub(super) async fn pull_within<T>(
+pub(super) async fn pull_within<F: Future>(
     reservation: Reservation,
-    pull: impl Future<Output = T>,
-) -> (T, Option<Reservation>) {
-    let mut pull = pin!(pull);
+    // Pinned where it was made: a future that is handed on takes its size once more, for each queue.
+    mut pull: Pin<&mut F>,
+) -> (F::Output, Option<Reservation>) {
     tokio::select! {
         biased;
         result = &mut pull => return (result, Some(reservation)),

@@ -2,6 +2,7 @@
 //!
 //! Protocol source: `DefaultMQPushConsumerImpl#pullMessage`, `RebalancePushImpl#computePullFromWhere`.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -292,11 +293,13 @@ impl Loop {
             version: self.subscription.version,
             subscription: options
                 .post_subscription
-                .then(|| self.subscription.of_topic(&self.queue.topic)),
+                .then(|| Box::new(self.subscription.of_topic(&self.queue.topic))),
         };
         let pulling = self.engine.begin_pulling(&self.queue, self.offset);
-        let pull = self.engine.remote.pull(pull).instrument(pulling.span());
-        let (result, reserved) = pull_within(reserved, pull).await;
+        let (result, reserved) = {
+            let pull = pin!(self.engine.remote.pull(pull).instrument(pulling.span()));
+            pull_within(reserved, pull).await
+        };
         pulling.answered(&self.process, &result);
         let kept = match result {
             Ok(result) => {

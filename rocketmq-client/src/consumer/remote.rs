@@ -63,7 +63,7 @@ pub(super) struct Pull<'a> {
     /// The version of the subscription.
     pub(super) version: i64,
     /// The subscription itself, if the pull is to carry it.
-    pub(super) subscription: Option<SubscriptionData>,
+    pub(super) subscription: Option<Box<SubscriptionData>>,
 }
 
 /// A master or a slave.
