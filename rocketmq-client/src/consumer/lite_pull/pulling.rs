@@ -2,6 +2,7 @@
 //!
 //! Protocol source: `DefaultLitePullConsumerImpl.PullTaskImpl`.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -160,8 +161,10 @@ impl Loop {
             timeout: options.pull_timeout,
             lite: true,
         };
-        let pull = self.lite.remote.pull_actively(pull);
-        let (result, reserved) = pull_within(reserved, pull).await;
+        let (result, reserved) = {
+            let pull = pin!(self.lite.remote.pull_actively(pull));
+            pull_within(reserved, pull).await
+        };
         let goes_on = match result {
             Ok(result) => {
                 self.broker_id = result.header.suggest_which_broker_id;
