@@ -2,8 +2,16 @@
 
 use std::{fmt::Debug, time::Duration};
 
-use integration_tests::{Failure, scenario::TestResult};
-use rocketmq_client::{Client, ConsumeFrom, MessageView, PushConsumer};
+use integration_tests::{
+    Failure,
+    admin::{call, refused_with},
+    scenario::{TestResult, eventually},
+    target::Target,
+};
+use rocketmq_client::{
+    Client, ConsumeFrom, MessageView, PushConsumer,
+    protocol::{ResponseCode, requests::QueryConsumerOffset},
+};
 use tokio::{
     sync::mpsc::{Receiver, channel},
     time::timeout,
@@ -62,6 +70,34 @@ impl Inbox {
     pub(crate) fn rest(&mut self) -> Vec<MessageView> {
         std::iter::from_fn(|| self.messages.try_recv().ok()).collect()
     }
+}
+
+/// What a group has committed of a queue on the first broker; -1 if nothing.
+pub(crate) async fn committed(
+    target: &Target,
+    group: &str,
+    topic: &str,
+    queue_id: i32,
+) -> Result<i64, Failure> {
+    let query = QueryConsumerOffset {
+        consumer_group: group.to_owned(),
+        topic: topic.to_owned(),
+        queue_id,
+        set_zero_if_not_found: Some(false),
+    };
+    match call(target.first_broker().await?, &query).await {
+        Ok(answer) => Ok(answer.offset),
+        Err(error) if refused_with(&error, ResponseCode::QUERY_NOT_FOUND) => Ok(-1),
+        Err(error) => Err(error),
+    }
+}
+
+/// Waits until a group has committed queue 0 up to here.
+pub(crate) async fn until_committed(target: &Target, group: &str, topic: &str, offset: i64) -> TestResult {
+    eventually(&format!("a commit of {offset}"), async || {
+        Ok(committed(target, group, topic, 0).await? == offset)
+    })
+    .await
 }
 
 /// Fails with both values unless they are equal.

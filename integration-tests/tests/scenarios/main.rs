@@ -1,5 +1,6 @@
 //! What users rely on, written once, run on the embedded broker and on real ones. See `integration_tests::scenario`.
 
+mod acknowledging;
 mod administering;
 mod administering_groups;
 mod administering_messages;
@@ -13,6 +14,7 @@ mod brokering;
 mod compressing;
 mod conformance;
 mod consuming;
+mod consuming_batches;
 mod consuming_securely;
 mod delaying;
 mod discovery;
@@ -31,6 +33,7 @@ mod pulling;
 mod raw;
 mod replicas;
 mod requesting;
+mod resubscribing;
 mod samples;
 mod security;
 mod selecting;
