@@ -227,11 +227,11 @@ impl Assignment {
         true
     }
 
-    /// Brings the offset of a queue up to date and returns it.
+    /// Brings the offset of a queue up to date and returns what is to be told of it with a pull.
     pub(super) fn progress_of(&mut self, queue: &MessageQueue) -> Option<i64> {
         let process = self.owned.get(queue)?.process.as_ref()?;
         self.offsets.advance(queue, process.commit_offset());
-        self.offsets.offset(queue)
+        self.offsets.news(queue)
     }
 
     /// Brings all offsets up to date and returns those to be committed now.

@@ -22,6 +22,18 @@ pub(super) struct OffsetTable(HashMap<MessageQueue, Entry>);
 struct Entry {
     offset: i64,
     sent: u8,
+    /// The broker itself has said so.
+    from_broker: bool,
+}
+
+impl Entry {
+    fn new(offset: i64) -> Self {
+        Self {
+            offset,
+            sent: 0,
+            from_broker: false,
+        }
+    }
 }
 
 impl OffsetTable {
@@ -30,7 +42,12 @@ impl OffsetTable {
     pub(super) fn own(&mut self, queue: MessageQueue, offset: i64, committed: bool) {
         // Zero is what a broker without an offset answers anyway; sending it could only undo another member's work.
         let sent = if committed || offset <= 0 { TIMES_SENT } else { 0 };
-        self.0.insert(queue, Entry { offset, sent });
+        let entry = Entry {
+            offset,
+            sent,
+            from_broker: committed,
+        };
+        self.0.insert(queue, entry);
     }
 
     /// The queue belongs to somebody else from now on. Returns the offset it was left at.
@@ -41,14 +58,14 @@ impl OffsetTable {
     /// Everything below `offset` is consumed. Ignored for a queue that is not owned, and if it would go back.
     pub(super) fn advance(&mut self, queue: &MessageQueue, offset: i64) {
         if let Some(entry) = self.0.get_mut(queue).filter(|entry| entry.offset < offset) {
-            *entry = Entry { offset, sent: 0 };
+            *entry = Entry::new(offset);
         }
     }
 
     /// Consumption goes on at `offset`, whether that is forward or back: the broker or an operator said so.
     pub(super) fn reset(&mut self, queue: &MessageQueue, offset: i64) {
         if let Some(entry) = self.0.get_mut(queue) {
-            *entry = Entry { offset, sent: 0 };
+            *entry = Entry::new(offset);
         }
     }
 
@@ -60,6 +77,15 @@ impl OffsetTable {
     /// All offsets.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&MessageQueue, i64)> {
         self.0.iter().map(|(queue, entry)| (queue, entry.offset))
+    }
+
+    /// What the broker may not know of a queue yet.
+    ///
+    /// Its own offset is not told back to it with the pulls: one that it comes to late, behind the last commit of a
+    /// consumer that has just stopped, would undo that commit.
+    pub(super) fn news(&self, queue: &MessageQueue) -> Option<i64> {
+        let entry = self.0.get(queue).filter(|entry| !entry.from_broker)?;
+        Some(entry.offset)
     }
 
     /// What has to be sent now. Counts it as sent.
@@ -122,6 +148,23 @@ mod tests {
         // A group that starts at the end keeps its place even if it crashes before the first message.
         table.own(queue(2), 500, false);
         assert_eq!(table.due(), [(queue(2), 500)]);
+    }
+
+    #[test]
+    fn what_the_broker_has_said_itself_is_no_news_to_it() {
+        let mut table = OffsetTable::default();
+        table.own(queue(0), 10, true);
+        table.own(queue(1), 10, false);
+        assert_eq!((table.news(&queue(0)), table.news(&queue(1))), (None, Some(10)));
+        table.advance(&queue(0), 11);
+        assert_eq!(table.news(&queue(0)), Some(11));
+        table.own(queue(0), 11, true);
+        table.reset(&queue(0), 11);
+        assert_eq!(
+            table.news(&queue(0)),
+            Some(11),
+            "an operator's word has to be passed on"
+        );
     }
 
     #[test]

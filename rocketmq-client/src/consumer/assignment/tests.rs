@@ -76,7 +76,8 @@ fn what_finishes_after_the_loss_of_a_queue_moves_nothing() {
     let new = process(0, 3);
     assert!(assignment.open(&new, 3, true, &second[0].stop));
     old.seen_up_to(100);
-    assert_eq!(assignment.progress_of(&queue(0)), Some(3));
+    assert_eq!(assignment.progress_of(&queue(0)), None);
+    assert_eq!(assignment.offsets.offset(&queue(0)), Some(3));
     assert_eq!(assignment.due(), []);
 }
 
