@@ -36,7 +36,8 @@
 //!
 //! # Where to read on
 //! - Sending: [`docs::sending`] has an example of every way; [`Producer`], [`SendBuilder`], [`SendReceipt`].
-//! - Receiving: [`PushConsumer`] with a handler or as a stream; what a handler decides is an [`Outcome`].
+//! - Receiving: [`PushConsumer`] with a handler or as a stream; what a handler decides is an [`Outcome`]. Handlers of
+//!   batches and of leased messages: [`PushConsumerBuilder`].
 //! - Failing: [`Error`] says its kind and whether the message may be stored.
 //! - What happens to futures that are dropped: [`docs::cancellation`].
 //! - How it is built: [`docs::architecture`]; the wire itself: [`protocol`].
