@@ -21,6 +21,14 @@ const PAGES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "java_consumer.md",
+        &[
+            "org.apache.rocketmq.client.consumer.DefaultLitePullConsumer",
+            "org.apache.rocketmq.client.consumer.DefaultMQPullConsumer",
+            "org.apache.rocketmq.client.consumer.MQPullConsumerScheduleService",
+        ],
+    ),
+    (
         "java_admin.md",
         &["org.apache.rocketmq.tools.admin.DefaultMQAdminExt"],
     ),
