@@ -6,7 +6,10 @@ use std::{
     collections::BTreeSet,
     fmt,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -312,8 +315,10 @@ async fn keys_go_side_by_side_each_in_order_and_a_restart_loses_none(target: &Ta
     }
     let ledger = Ledger::default();
     let total = usize::try_from(KEYS * EACH)?;
-    let client = Client::connect(target.name_server()).await?;
+    let mut clients = Vec::new();
     for stay in [false, true] {
+        // Another one, because the first takes a while to leave the group when its consumer is dropped.
+        let client = Client::connect(target.name_server()).await?;
         // Two keys of one queue have to be here at a time, or neither goes on.
         let meeting = Arc::new(tokio::sync::Barrier::new(2));
         let (sees, meet) = (ledger.clone(), Arc::clone(&meeting));
@@ -348,8 +353,11 @@ async fn keys_go_side_by_side_each_in_order_and_a_restart_loses_none(target: &Ta
             // In the middle of its work, without a word.
             drop(consumer);
         }
+        clients.push(client);
     }
-    client.shutdown().await;
+    for client in clients {
+        client.shutdown().await;
+    }
     ledger.verdict()?;
     for key in 0..KEYS {
         let all: BTreeSet<u32> = (0..EACH).collect();
@@ -359,7 +367,7 @@ async fn keys_go_side_by_side_each_in_order_and_a_restart_loses_none(target: &Ta
 }
 
 async fn order_survives_a_restart_of_the_broker(target: &Target) -> TestResult {
-    const EACH: u32 = 150;
+    const EACH: u32 = 300;
     let servers = target.own_servers(ServerSettings::default()).await?;
     let (topic, group) = (target.topic("restart"), target.group("restart"));
     create_topic(&servers.name_server(), &topic, QUEUES).await?;
@@ -369,7 +377,7 @@ async fn order_survives_a_restart_of_the_broker(target: &Target) -> TestResult {
         .ok_or("no broker")?;
     fill(broker, &topic, 0..EACH).await?;
     let ledger = Ledger::default();
-    let work = Duration::from_millis(10);
+    let work = Duration::from_millis(20);
     let mut members = Vec::new();
     for name in ["first", "second"] {
         let client = Client::connect(servers.name_server()).await?;
@@ -380,7 +388,8 @@ async fn order_survives_a_restart_of_the_broker(target: &Target) -> TestResult {
         let before = ledger.ended();
         eventually("both work", async || {
             let each_has_some = members.iter().all(|(_, consumer)| owned(consumer, &topic) == 2);
-            Ok(each_has_some && ledger.ended() > before + 40)
+            let all = ledger.ended() == usize::try_from(EACH)? * 4;
+            Ok(all || each_has_some && ledger.ended() > before + 40)
         })
         .await?;
         servers.kill(0).await?;
@@ -425,12 +434,9 @@ fn now() -> Result<u64, Failure> {
 }
 
 async fn members_of_both_languages_share_the_queues_in_order(target: &Target) -> TestResult {
-    const EACH: u32 = 240;
     let (topic, group) = (target.topic("mixed"), target.group("mixed"));
     target.create_topic(&topic, QUEUES).await?;
     let broker = target.first_broker().await?;
-    fill(broker, &topic, 0..EACH).await?;
-    let total = usize::try_from(EACH)? * 4;
     let spans = Arc::new(Mutex::new(Vec::<Span>::new()));
     let locked = |spans: &Arc<Mutex<Vec<Span>>>| spans.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let different = |spans: &[Span]| {
@@ -459,31 +465,26 @@ async fn members_of_both_languages_share_the_queues_in_order(target: &Target) ->
             }
         })
         .await?;
-    // Java members come: each takes over half of the queues from the Rust one, and gives them back.
-    for language in [Language::Java5, Language::Java4] {
-        let subscription = Subscription::all(&group, &topic);
-        let options = ["--orderly", "true", "--hold", "20"];
-        let mut java =
-            PeerConsumer::start_with(language, target.name_server(), &subscription, &options).await?;
-        let mut deliveries = Vec::new();
-        for _ in 0..40 {
-            deliveries.push(java.next().await?);
+    // There is always something to do, however long a member takes to come.
+    let (enough, sent) = (AtomicBool::new(false), AtomicU32::new(0));
+    let feed = async {
+        while !enough.load(Ordering::Relaxed) {
+            let number = sent.load(Ordering::Relaxed);
+            fill(broker, &topic, number..number + 1).await?;
+            sent.store(number + 1, Ordering::Relaxed);
+            sleep(Duration::from_millis(20)).await;
         }
-        let shared = owned(&consumer, &topic);
-        deliveries.extend(java.drain().await?);
-        for delivery in deliveries {
-            let span = Span {
-                owner: "Java",
-                queue: delivery.queue_id,
-                number: String::from_utf8(delivery.body)?.parse()?,
-                begun_at: delivery.begun_at.ok_or("no beginning")?,
-                ended_at: delivery.ended_at.ok_or("no end")?,
-            };
-            spans.lock().unwrap_or_else(PoisonError::into_inner).push(span);
-        }
-        expect("queues of the Rust member meanwhile", shared, 2)?;
-        eventually("all queues are back", async || Ok(owned(&consumer, &topic) == 4)).await?;
-    }
+        Ok::<_, Failure>(())
+    };
+    let visits = async {
+        let visited = java_members_come(target, (&group, &topic), &consumer, &spans).await;
+        enough.store(true, Ordering::Relaxed);
+        visited
+    };
+    let (fed, visited) = tokio::join!(feed, visits);
+    visited?;
+    fed?;
+    let total = usize::try_from(sent.load(Ordering::Relaxed))? * 4;
     eventually("everything is handled", async || {
         Ok(different(&locked(&spans)) == total)
     })
@@ -504,6 +505,40 @@ async fn members_of_both_languages_share_the_queues_in_order(target: &Target) ->
         if b.number > a.number + 1 {
             return Err(format!("one is passed over: {a}, then {b}").into());
         }
+    }
+    Ok(())
+}
+
+/// Each takes over half of the queues from the Rust member, and gives them back.
+async fn java_members_come(
+    target: &Target,
+    (group, topic): (&str, &str),
+    consumer: &PushConsumer,
+    spans: &Mutex<Vec<Span>>,
+) -> TestResult {
+    for language in [Language::Java5, Language::Java4] {
+        let subscription = Subscription::all(group, topic);
+        let options = ["--orderly", "true", "--hold", "20"];
+        let mut java =
+            PeerConsumer::start_with(language, target.name_server(), &subscription, &options).await?;
+        let mut deliveries = Vec::new();
+        for _ in 0..40 {
+            deliveries.push(java.next().await?);
+        }
+        let shared = owned(consumer, topic);
+        deliveries.extend(java.drain().await?);
+        for delivery in deliveries {
+            let span = Span {
+                owner: "Java",
+                queue: delivery.queue_id,
+                number: String::from_utf8(delivery.body)?.parse()?,
+                begun_at: delivery.begun_at.ok_or("no beginning")?,
+                ended_at: delivery.ended_at.ok_or("no end")?,
+            };
+            spans.lock().unwrap_or_else(PoisonError::into_inner).push(span);
+        }
+        expect("queues of the Rust member meanwhile", shared, 2)?;
+        eventually("all queues are back", async || Ok(owned(consumer, topic) == 4)).await?;
     }
     Ok(())
 }

@@ -50,7 +50,7 @@ pub(super) struct Removed {
     pub(super) offset: Option<i64>,
     /// Messages that were received and are let go without being handled.
     pub(super) released: usize,
-    process: Option<Arc<ProcessQueue>>,
+    pub(super) process: Option<Arc<ProcessQueue>>,
 }
 
 impl Removed {

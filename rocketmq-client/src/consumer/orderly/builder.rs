@@ -68,7 +68,7 @@ impl PushConsumerBuilder {
     ///
     /// The key is the [sharding key](crate::Message::sharding_key), else the [keys](crate::Message::key); a message
     /// without either keeps no order. The producer has to send all messages of a key to the same queue, as
-    /// [`by_sharding_key`](crate::producer::SendBuilder) does. [`ordered_by`](Self::ordered_by) takes another key.
+    /// [`ordering_key`](crate::SendBuilder::ordering_key) does. [`ordered_by`](Self::ordered_by) takes another key.
     ///
     /// Queues are locked as with [`orderly`](Self::orderly), and what holds there for a queue holds here for a key,
     /// with two differences:

@@ -29,15 +29,16 @@ impl Engine {
             };
             let engine = Arc::clone(self);
             self.upkeep.spawn("release", |_| async move {
-                engine.see_off(&ordered, &removed).await;
-                keeper.left(&removed.queue);
+                let queue = removed.queue.clone();
+                engine.see_off(&ordered, removed).await;
+                keeper.left(&queue);
             });
         }
         Vec::new()
     }
 
     /// Waits for the last handler of a queue, at most the grace, and commits what it has done.
-    async fn see_off(&self, ordered: &OrderedQueue, removed: &Removed) {
+    async fn see_off(&self, ordered: &OrderedQueue, removed: Removed) {
         let queue = &removed.queue;
         if timeout(self.options.shutdown_grace, ordered.quiet())
             .await
@@ -51,6 +52,10 @@ impl Engine {
             ordered.quiet().await;
         }
         let offset = removed.reached();
+        if self.local.is_some() {
+            // It is kept here: brokers know nothing of it.
+            return self.commit_removed(&[Removed { offset, ..removed }]).await;
+        }
         info!(group = %self.group, %queue, ?offset, released = removed.released, "queue released");
         let Some(offset) = offset.filter(|&offset| offset > 0) else {
             return;
