@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rocketmq_client::protocol::names::SCHEDULE_TOPIC;
-use rocketmq_client::protocol::{CodecError, OffsetMessageId, Record, UniqueIds, java_hash, property};
+use rocketmq_client::protocol::{
+    BrokerVersion, CodecError, OffsetMessageId, Record, UniqueIds, java_hash, property,
+};
 use tokio::time::{self, MissedTickBehavior};
 
 use crate::access::AccessControl;
@@ -204,6 +206,14 @@ impl Broker {
             mixed = (mixed ^ (mixed >> shift)).wrapping_mul(factor);
         }
         mixed.checked_rem(bound).unwrap_or(0)
+    }
+
+    /// The offset of a time in a queue; `upper` asks for the last one then or earlier, which only brokers of 5.x know.
+    pub(crate) fn offset_of_time(&self, topic: &str, queue_id: i32, timestamp: i64, upper: bool) -> i64 {
+        match self.options.version < BrokerVersion::V5_0_0 {
+            true => self.store.search_nearest(topic, queue_id, timestamp),
+            false => self.store.search(topic, queue_id, timestamp, upper),
+        }
     }
 
     /// Removes a topic, its messages and the offsets of it.

@@ -213,6 +213,13 @@ impl Store {
         queue.map_or(0, |queue| queue.search(&inner.log, timestamp, upper))
     }
 
+    /// As [`search`](Self::search) in a broker of 4.9: the offset stored nearest to `timestamp`.
+    pub(crate) fn search_nearest(&self, topic: &str, queue_id: i32, timestamp: i64) -> i64 {
+        let inner = lock(&self.inner);
+        let queue = inner.topics.get(topic).and_then(|queues| queues.get(&queue_id));
+        queue.map_or(0, |queue| queue.search_nearest(&inner.log, timestamp))
+    }
+
     /// The message at a position of the log.
     pub(crate) fn at_physical(&self, physical_offset: i64) -> Option<Bytes> {
         let inner = lock(&self.inner);

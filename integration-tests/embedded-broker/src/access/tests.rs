@@ -182,6 +182,36 @@ fn what_a_body_names_is_looked_at_too() {
 }
 
 #[test]
+fn popping_needs_rights_to_the_group_and_to_the_topic() {
+    let control = control(AccessStyle::Users);
+    for code in [
+        RequestCode::POP_MESSAGE,
+        RequestCode::ACK_MESSAGE,
+        RequestCode::CHANGE_MESSAGE_INVISIBLETIME,
+        RequestCode::NOTIFICATION,
+        RequestCode::PEEK_MESSAGE,
+    ] {
+        let ask = |topic, group| {
+            let frame = request(code, &[("consumerGroup", group), ("topic", topic)]);
+            control.check(&sign(frame, "reader", "12345678"), PEER)
+        };
+        ask("orders", "billing").unwrap();
+        assert!(ask("other", "billing").is_err(), "{code}");
+        assert!(ask("orders", "shipping").is_err(), "{code}");
+        // To a real broker too, what is behind the prefix of a retry topic is a group.
+        let refusal = ask("%RETRY%billing_orders", "billing").unwrap_err();
+        assert!(
+            refusal.remark.contains("Group:billing_orders"),
+            "{}",
+            refusal.remark
+        );
+    }
+    let polling = [("consumerGroup", "billing"), ("topic", "orders")];
+    let frame = sign(request(RequestCode::POLLING_INFO, &polling), "reader", "12345678");
+    control.check(&frame, PEER).unwrap_err();
+}
+
+#[test]
 fn users_come_and_go_while_the_broker_runs() {
     let control = control(AccessStyle::Users);
     let frame = sign(send("orders"), "sender", "12345678");

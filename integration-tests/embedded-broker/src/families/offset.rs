@@ -6,7 +6,7 @@ use rocketmq_client::protocol::requests::{
     EarliestStoreTime, MaxOffset, MinOffset, Offset, QueryConsumerOffset, SearchOffset, StoreTime,
     UpdateConsumerOffset,
 };
-use rocketmq_client::protocol::{Done, ResponseCode};
+use rocketmq_client::protocol::{BrokerVersion, Done, ResponseCode};
 
 use crate::server::{Context, Refusal};
 
@@ -41,6 +41,13 @@ pub(super) fn update(context: Context<'_>, request: UpdateConsumerOffset) -> Res
         commit_offset,
     } = request;
     let broker = context.broker;
+    if broker.options.version < BrokerVersion::V5_0_0 {
+        // Brokers of 4.9 keep offsets of groups and topics that they do not know.
+        broker.groups.find_or_create(&consumer_group, broker.clock.now());
+        if broker.topics.get(&topic).is_none() {
+            return Ok(Done);
+        }
+    }
     if !broker.groups.contains(&consumer_group) {
         let remark = format!("Group {consumer_group} not exist!");
         return Err(Refusal::new(ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST, remark));
@@ -75,8 +82,7 @@ pub(super) fn search(context: Context<'_>, request: SearchOffset) -> Result<Offs
         .is_some_and(|boundary| boundary.eq_ignore_ascii_case("UPPER"));
     let offset = context
         .broker
-        .store
-        .search(&request.topic, request.queue_id, request.timestamp, upper);
+        .offset_of_time(&request.topic, request.queue_id, request.timestamp, upper);
     Ok(Offset { offset })
 }
 

@@ -41,7 +41,7 @@ fn failed<T>(remark: impl Into<String>) -> Result<T, Refusal> {
 fn offset_of(broker: &Broker, topic: &Topic, queue_id: i32, timestamp: i64) -> i64 {
     match timestamp {
         ..0 => broker.store.range(&topic.name, queue_id).max,
-        _ => broker.store.search(&topic.name, queue_id, timestamp, false),
+        _ => broker.offset_of_time(&topic.name, queue_id, timestamp, false),
     }
 }
 

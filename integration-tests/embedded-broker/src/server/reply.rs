@@ -110,7 +110,8 @@ impl<'a> Reply<'a> {
         }
         let frame = Frame {
             fields: refusal.fields.clone(),
-            ..Frame::refusal(refusal.code, self.head.opaque, refusal.remark.as_str())
+            remark: (!refusal.remark.is_empty()).then(|| refusal.remark.clone()),
+            ..Frame::response(refusal.code, self.head.opaque)
         };
         if let Err(error) = frame.encode(self.head.format, self.out) {
             // Only a remark of megabytes can do this, and none is made here.

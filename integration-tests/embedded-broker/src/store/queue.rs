@@ -1,5 +1,6 @@
 //! One queue: where its messages are in the log, and the pulls that wait for the next one.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
@@ -234,6 +235,41 @@ impl QueueLog {
             (true, 0) => 0,
             (true, count) => self.first + count - 1,
         }
+    }
+
+    /// As brokers of 4.9 search: of messages stored at that time the one that is met first, else the one stored nearest
+    /// to it. Java: `ConsumeQueue#getOffsetInQueueByTime`.
+    pub(super) fn search_nearest(&self, log: &Log, timestamp: i64) -> i64 {
+        let stored_at = |index: usize| {
+            let position = self.positions.get(index);
+            let stored = position.and_then(|&position| log.get(position));
+            stored.map_or(i64::MIN, |stored| stored.store_timestamp)
+        };
+        let (mut left, mut right) = (None, None);
+        let (mut low, mut high) = (0, self.positions.len());
+        while low < high {
+            // The middle of the closed range, as there.
+            let middle = (low + high - 1) / 2;
+            let at = stored_at(middle);
+            match at.cmp(&timestamp) {
+                Ordering::Equal => return self.offset_at(middle),
+                Ordering::Greater => (high, right) = (middle, Some((middle, at))),
+                Ordering::Less => (low, left) = (middle + 1, Some((middle, at))),
+            }
+        }
+        match (left, right) {
+            (Some((_, before)), Some((after, later)))
+                if timestamp.abs_diff(before) > timestamp.abs_diff(later) =>
+            {
+                self.offset_at(after)
+            }
+            (Some((index, _)), _) | (None, Some((index, _))) => self.offset_at(index),
+            (None, None) => 0,
+        }
+    }
+
+    fn offset_at(&self, index: usize) -> i64 {
+        self.first + i64::try_from(index).unwrap_or(i64::MAX)
     }
 
     pub(super) fn wait(&mut self, held: HeldPull) {

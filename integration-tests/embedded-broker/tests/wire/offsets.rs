@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use rocketmq_client::protocol::ResponseCode;
 use rocketmq_client::protocol::requests::{
     EarliestStoreTime, MaxOffset, MinOffset, QueryConsumerOffset, SearchOffset, UpdateConsumerOffset,
 };
+use rocketmq_client::protocol::{BrokerVersion, ResponseCode};
 use rocketmq_embedded_broker::EmbeddedBroker;
 use tokio::time;
 
@@ -118,6 +118,46 @@ async fn offsets_are_found_by_time_at_both_boundaries() {
         boundary_type: None,
     };
     assert_eq!(wire.call(&unknown).await.unwrap().offset, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_broker_finds_what_is_nearest_and_keeps_any_offset() {
+    let broker = EmbeddedBroker::builder()
+        .version(BrokerVersion(407))
+        .start()
+        .await
+        .unwrap();
+    let mut wire = Wire::connect(&broker.name_server()).await;
+    let before = search_base(&mut wire).await;
+    for number in 0..3 {
+        wire.call(&message("t", 0, number.to_string())).await.unwrap();
+        if number > 0 {
+            wire.call(&message("t", 0, number.to_string())).await.unwrap();
+        }
+        time::advance(Duration::from_millis(100)).await;
+    }
+    // Stored at 0, 100, 100, 200 and 200 ms.
+    for (at, expected) in [
+        (-1, 0),
+        (0, 0),
+        (50, 0),
+        (51, 1),
+        (100, 2),
+        (150, 2),
+        (151, 3),
+        (200, 3),
+        (999, 4),
+    ] {
+        let request = SearchOffset {
+            topic: "t".into(),
+            queue_id: 0,
+            timestamp: before + at,
+            boundary_type: Some("UPPER".into()),
+        };
+        assert_eq!(wire.call(&request).await.unwrap().offset, expected, "{at}");
+    }
+    wire.call(&update("nobody", "t", 3)).await.unwrap();
+    wire.call(&update("nobody", "nothing", 3)).await.unwrap();
 }
 
 /// When the next message will be stored, as time stands still.

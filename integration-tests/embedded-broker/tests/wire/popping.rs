@@ -248,8 +248,13 @@ async fn a_message_that_is_not_acknowledged_comes_back_when_its_time_is_over() {
     // To the millisecond.
     assert_eq!(again.record.store_timestamp, first.handle.pop_time + 20_000);
 
-    // The handle of the first delivery has no power over the second.
+    // The handle of the first delivery has no power over the second, nor has one of another broker.
     wire.call(&ack(&first.handle)).await.unwrap();
+    let foreign = ReceiptHandle {
+        broker_name: "broker-b".into(),
+        ..again.handle.clone()
+    };
+    wire.call(&ack(&foreign)).await.unwrap();
     time::sleep(Duration::from_secs(21)).await;
     assert_eq!(came_back(&mut wire).await, 2);
     let third = take(&mut wire, &pop(32)).await.remove(0);

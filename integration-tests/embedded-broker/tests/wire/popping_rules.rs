@@ -262,7 +262,7 @@ async fn acknowledgements_that_are_not_right_get_the_code_of_a_real_broker() {
         ),
         (
             AckMessage {
-                extra_info: "a b c d".into(),
+                extra_info: "a b c d e f".into(),
                 ..right.clone()
             },
             ResponseCode::SYSTEM_ERROR,

@@ -22,14 +22,15 @@ use crate::state::{CheckPoint, Committed, Handed, Place, Topic};
 use crate::wait::pop::{launch_alone, wake_group, watch_order};
 
 /// The parts of a handle that say which delivery is meant. Java reads them one by one and does not look at the others.
-struct Handle {
+struct Handle<'a> {
     start_offset: i64,
     pop_time: i64,
     revive_queue_id: i32,
+    broker_name: &'a str,
 }
 
-impl Handle {
-    fn read(text: &str) -> Result<Self, Refusal> {
+impl<'a> Handle<'a> {
+    fn read(text: &'a str) -> Result<Self, Refusal> {
         let mut parts = text.split(' ');
         let mut part = |what: &str| {
             let part = parts.next();
@@ -42,10 +43,15 @@ impl Handle {
         let pop_time = part("the pop time")?;
         part("the invisible time")?;
         let revive_queue_id = part("the revive queue")?;
+        let Some(broker_name) = parts.nth(1) else {
+            let remark = format!("the broker of the handle {text:?} is missing");
+            return Err(Refusal::new(ResponseCode::SYSTEM_ERROR, remark));
+        };
         Ok(Self {
             start_offset,
             pop_time,
             revive_queue_id: i32::try_from(revive_queue_id).unwrap_or(-1),
+            broker_name,
         })
     }
 
@@ -75,7 +81,7 @@ pub(in crate::families) fn acknowledge(context: Context<'_>, request: AckMessage
     if handle.is_ordered() {
         acknowledge_in_order(context, &place, offset, handle.pop_time)?;
     } else {
-        broker.flight.acknowledge(&handed(place, &handle), &[offset]);
+        acknowledge_delivery(broker, place, &handle, offset);
     }
     Ok(Done)
 }
@@ -88,7 +94,14 @@ fn find_queue(context: Context<'_>, topic: &str, queue_id: i32) -> Result<Arc<To
     Ok(topic)
 }
 
-fn handed(place: Place, handle: &Handle) -> Handed {
+/// A handle of another broker is none of a message here.
+fn acknowledge_delivery(broker: &Broker, place: Place, handle: &Handle<'_>, offset: i64) {
+    if handle.broker_name == broker.options.broker_name {
+        broker.flight.acknowledge(&handed(place, handle), &[offset]);
+    }
+}
+
+fn handed(place: Place, handle: &Handle<'_>) -> Handed {
     Handed {
         place,
         start_offset: handle.start_offset,
@@ -104,22 +117,28 @@ pub(in crate::families) fn acknowledge_batch(
     if request.body.is_empty() {
         return Err(no_message());
     }
-    let acks = BatchAcks::from_body(&request.body).map_err(unreadable)?.acks;
+    let BatchAcks { acks, broker_name } = BatchAcks::from_body(&request.body).map_err(unreadable)?;
     if acks.is_empty() {
         return Err(no_message());
     }
+    let is_own = broker_name.trim().is_empty() || broker_name == context.broker.options.broker_name;
     // One that is refused does not keep the others from being taken; the last refusal is the answer.
     let mut refused = Ok(Done);
     for ack in acks {
         let kind: PopTopic = ack.retry.parse().map_err(unreadable)?;
-        if let Err(refusal) = acknowledge_all(context, &ack, kind) {
+        if let Err(refusal) = acknowledge_all(context, &ack, kind, is_own) {
             refused = Err(refusal);
         }
     }
     refused
 }
 
-fn acknowledge_all(context: Context<'_>, ack: &BatchAck, kind: PopTopic) -> Result<(), Refusal> {
+fn acknowledge_all(
+    context: Context<'_>,
+    ack: &BatchAck,
+    kind: PopTopic,
+    is_own: bool,
+) -> Result<(), Refusal> {
     let broker = context.broker;
     let place = Place {
         group: ack.consumer_group.as_str().into(),
@@ -146,7 +165,10 @@ fn acknowledge_all(context: Context<'_>, ack: &BatchAck, kind: PopTopic) -> Resu
         start_offset: ack.start_offset,
         pop_time: ack.pop_time,
     };
-    broker.flight.acknowledge(&handed, &offsets);
+    // Acknowledgements for another broker are none of messages here.
+    if is_own {
+        broker.flight.acknowledge(&handed, &offsets);
+    }
     Ok(())
 }
 
@@ -279,7 +301,7 @@ fn change(
         failures: 0,
     };
     let pop_time = launch_alone(broker, point, invisible_time);
-    broker.flight.acknowledge(&handed(place, &handle), &[offset]);
+    acknowledge_delivery(broker, place, &handle, offset);
     Ok(InvisibleTimeChanged {
         pop_time,
         invisible_time,

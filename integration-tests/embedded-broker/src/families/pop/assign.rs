@@ -161,10 +161,16 @@ pub(in crate::families) fn set_request_mode(
         "POP" => RequestMode::Pop,
         _ => RequestMode::Pull,
     };
-    broker
+    let is_set = broker
         .request_modes
         .set(&topic, &consumer_group, mode, pop_share_queue_num);
-    Ok(Done)
+    match is_set {
+        true => Ok(Done),
+        false => refused(
+            ResponseCode::SYSTEM_ERROR,
+            "too many request modes on this broker".to_owned(),
+        ),
+    }
 }
 
 /// The body of the answer to a slave. Java: `MessageRequestModeManager#encode`.
