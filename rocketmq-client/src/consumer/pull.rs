@@ -92,13 +92,17 @@ impl Engine {
         self.intake.spawn("pull", move |_| async move {
             let token = stop.clone();
             let consume = async move {
+                // Boxed, so that a queue holds the memory of what it needs and not of the larger one.
                 match ordered {
                     None => {
-                        if let Some(mut pulls) = open(engine, queue, start, token, None).await {
-                            pulls.run().await;
+                        let opened = Box::pin(open(engine, queue, start, token, None)).await;
+                        if let Some(mut pulls) = opened {
+                            Box::pin(pulls.run()).await;
                         }
                     }
-                    Some(ordered) => consume_in_order(engine, queue, ordered, start, token).await,
+                    Some(ordered) => {
+                        Box::pin(consume_in_order(engine, queue, ordered, start, token)).await;
+                    }
                 }
             };
             // Every wait in there can be cut off: nothing is received before it is in the process queue.
