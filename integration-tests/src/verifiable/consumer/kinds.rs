@@ -3,14 +3,15 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use rocketmq_client::{
-    Client, MessageView, Outcome, PushConsumer, PushConsumerBuilder, Retry, protocol::bodies::MessageQueue,
+    BatchOutcome, Client, MessageView, Outcome, PushConsumer, PushConsumerBuilder, Retry,
+    protocol::bodies::MessageQueue,
 };
 
 use super::{End, Setup};
 use crate::Failure;
 
 /// What `--kind` may be.
-pub(super) const NAMES: &str = "the way to consume: concurrent";
+pub(super) const NAMES: &str = "the way to consume: concurrent or batch";
 
 /// A consumer that runs.
 #[derive(Debug)]
@@ -21,7 +22,8 @@ pub(super) enum Consumer {
 impl Consumer {
     pub(super) async fn start(client: &Client, setup: &Setup) -> Result<Self, Failure> {
         match setup.arguments.text("--kind") {
-            "concurrent" => Ok(Self::Push(concurrent(client, setup).await?)),
+            "concurrent" => Ok(Self::Push(one_by_one(push(client, setup)?, setup).await?)),
+            "batch" => Ok(Self::Push(in_batches(push(client, setup)?, setup).await?)),
             other => Err(format!("--kind is {other:?}, which is no {NAMES}").into()),
         }
     }
@@ -81,12 +83,15 @@ fn push(client: &Client, setup: &Setup) -> Result<PushConsumerBuilder, Failure> 
     Ok(builder)
 }
 
-async fn concurrent(client: &Client, setup: &Setup) -> Result<PushConsumer, Failure> {
-    let worker = Arc::clone(&setup.worker);
-    let retry = match setup.arguments.parsed("--retry-level")? {
+fn retry(setup: &Setup) -> Result<Retry, Failure> {
+    Ok(match setup.arguments.parsed("--retry-level")? {
         0 => Retry::Broker,
         level => Retry::Level(level),
-    };
+    })
+}
+
+async fn one_by_one(builder: PushConsumerBuilder, setup: &Setup) -> Result<PushConsumer, Failure> {
+    let (worker, retry) = (Arc::clone(&setup.worker), retry(setup)?);
     let handler = move |message: MessageView| {
         let worker = Arc::clone(&worker);
         async move {
@@ -98,5 +103,24 @@ async fn concurrent(client: &Client, setup: &Setup) -> Result<PushConsumer, Fail
             })
         }
     };
-    Ok(push(client, setup)?.start(handler).await?)
+    Ok(builder.start(handler).await?)
+}
+
+async fn in_batches(builder: PushConsumerBuilder, setup: &Setup) -> Result<PushConsumer, Failure> {
+    let (worker, retry) = (Arc::clone(&setup.worker), retry(setup)?);
+    let size = setup.arguments.parsed("--batch")?;
+    let handler = move |messages: Vec<MessageView>| {
+        let worker = Arc::clone(&worker);
+        async move {
+            let end = worker.handle(&messages).await?;
+            Ok::<_, Failure>(match end {
+                End::Done => BatchOutcome::Ack,
+                End::Failed => BatchOutcome::RetryFrom(0, retry),
+                End::Rejected => {
+                    BatchOutcome::each(messages.iter().map(|_| Outcome::Reject("poison".into())))
+                }
+            })
+        }
+    };
+    Ok(builder.start_batch(size, handler).await?)
 }
