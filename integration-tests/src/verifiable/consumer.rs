@@ -25,12 +25,27 @@ use crate::{
 use kinds::Consumer;
 
 /// Its options, beside those of the handler.
-const FLAGS: [Flag; 22] = [
+const FLAGS: [Flag; 25] = [
     Flag::required("--name-server", "host:port"),
     Flag::required("--topic", "the topics, by commas"),
     Flag::required("--group", "the consumer group"),
     Flag::new("--proc", "consumer", "the name of this process in the lines"),
     Flag::new("--kind", "concurrent", kinds::NAMES),
+    Flag::new(
+        "--instance",
+        "",
+        "the instance name, by which brokers know a member again; the name of the process if empty",
+    ),
+    Flag::new(
+        "--offsets",
+        "",
+        "directory of the offsets of broadcasting; that of the user's home if empty",
+    ),
+    Flag::new(
+        "--suspend-ms",
+        "1000",
+        "how long a queue or key in order pauses after a failure",
+    ),
     Flag::new("--filter", "*", "tags, as a || b"),
     Flag::new("--from", "first", "where a new group starts: first or last"),
     Flag::new("--concurrency", "20", "handlers at a time"),
@@ -130,7 +145,19 @@ impl Worker {
     }
 }
 
+/// What brokers know the member by.
+fn identity(arguments: &Arguments) -> &str {
+    match arguments.text("--instance") {
+        "" => arguments.text("--proc"),
+        instance => instance,
+    }
+}
+
 impl Setup {
+    fn identity(&self) -> &str {
+        identity(&self.arguments)
+    }
+
     fn consume_from(&self) -> Result<ConsumeFrom, Failure> {
         match self.arguments.text("--from") {
             "first" => Ok(ConsumeFrom::First),
@@ -155,7 +182,7 @@ async fn consume_all(arguments: Arguments) -> Result<(), Failure> {
     behaviour::be_quiet_about_panics();
     let recorder = Recorder::new(arguments.text("--proc"));
     let client = Client::builder(arguments.text("--name-server"))
-        .instance_name(arguments.text("--proc"))
+        .instance_name(identity(&arguments))
         .heartbeat_interval(arguments.millis("--heartbeat-ms")?)
         .route_refresh_interval(arguments.millis("--route-refresh-ms")?)
         .connect()

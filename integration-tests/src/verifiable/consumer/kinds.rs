@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use rocketmq_client::{
-    BatchOutcome, Client, MessageView, Outcome, PushConsumer, PushConsumerBuilder, Retry,
+    BatchOutcome, Broadcasting, Client, MessageView, Outcome, PushConsumer, PushConsumerBuilder, Retry,
     protocol::bodies::MessageQueue,
 };
 
@@ -11,7 +11,7 @@ use super::{End, Setup};
 use crate::Failure;
 
 /// What `--kind` may be.
-pub(super) const NAMES: &str = "the way to consume: concurrent or batch";
+pub(super) const NAMES: &str = "concurrent, batch, orderly, orderly-batch, key-ordered or broadcasting";
 
 /// A consumer that runs.
 #[derive(Debug)]
@@ -21,11 +21,16 @@ pub(super) enum Consumer {
 
 impl Consumer {
     pub(super) async fn start(client: &Client, setup: &Setup) -> Result<Self, Failure> {
-        match setup.arguments.text("--kind") {
-            "concurrent" => Ok(Self::Push(one_by_one(push(client, setup)?, setup).await?)),
-            "batch" => Ok(Self::Push(in_batches(push(client, setup)?, setup).await?)),
-            other => Err(format!("--kind is {other:?}, which is no {NAMES}").into()),
-        }
+        let consumer = match setup.arguments.text("--kind") {
+            "concurrent" => one_by_one(push(client, setup)?, setup).await,
+            "batch" => in_batches(push(client, setup)?, setup).await,
+            "orderly" => one_by_one(push(client, setup)?.orderly(), setup).await,
+            "orderly-batch" => in_batches(push(client, setup)?.orderly(), setup).await,
+            "key-ordered" => one_by_one(push(client, setup)?.ordered_by_key(), setup).await,
+            "broadcasting" => one_by_one(push(client, setup)?.broadcasting_with(local(setup)), setup).await,
+            other => Err(format!("--kind is {other:?}, it has to be {NAMES}").into()),
+        };
+        Ok(Self::Push(consumer?))
     }
 
     /// The queues that it has now.
@@ -76,11 +81,21 @@ fn push(client: &Client, setup: &Setup) -> Result<PushConsumerBuilder, Failure> 
         .max_cached_messages_per_queue(arguments.parsed("--max-cached")?)
         .max_cached_bytes(arguments.parsed("--max-cached-bytes")?)
         .max_span(arguments.parsed("--max-span")?)
+        .suspend_time(arguments.millis("--suspend-ms")?)
         .shutdown_grace(arguments.millis("--grace-ms")?);
     for topic in arguments.list("--topic") {
         builder = builder.subscribe(topic, arguments.text("--filter"));
     }
     Ok(builder)
+}
+
+/// Where a member of its own keeps its offsets.
+fn local(setup: &Setup) -> Broadcasting {
+    let local = Broadcasting::new().identity(setup.identity());
+    match setup.arguments.text("--offsets") {
+        "" => local,
+        directory => local.directory(directory),
+    }
 }
 
 fn retry(setup: &Setup) -> Result<Retry, Failure> {

@@ -9,6 +9,7 @@ mod crowds;
 mod handlers;
 mod kills;
 mod offsets;
+mod orders;
 mod pressure;
 mod run;
 mod stops;
