@@ -6,7 +6,7 @@ use integration_tests::{
     Failure,
     admin::{call, refused_with},
     fault_proxy::{Direction, Fault, FaultPath},
-    history::{Event, Id, Place, SendStatus, Sent},
+    history::{Event, Id, SendStatus, Sent},
     scenario::{TestResult, eventually},
     scenarios,
     target::{Kind, Target, brokers, create_topic},
@@ -149,7 +149,7 @@ async fn the_queues_of_a_broker_that_joins_under_load_are_read_from_their_start(
             status: SendStatus::Ok,
             place: Some(place),
             ..
-        } if place.broker != GREETER => Some(place.broker.clone()),
+        } => Some(place.broker.clone()),
         _ => None,
     });
     let joined: BTreeSet<String> = joined.into_iter().collect();
@@ -157,28 +157,18 @@ async fn the_queues_of_a_broker_that_joins_under_load_are_read_from_their_start(
     verdict.complete()
 }
 
-/// Stands for the broker of messages of the scenario's own, whose receipts do not name it.
-const GREETER: &str = "the first broker";
-
-/// Sends a message of the scenario's own to one queue.
+/// Sends a message of the scenario's own to one queue. Whether a member gets it that starts at the end at the same time
+/// is open.
 async fn greet(run: &Run<'_>, broker: SocketAddr, queue: i32) -> TestResult {
-    let sequence = u32::try_from(run.history.acknowledged())?;
+    let (greetings, _) = run.history.unacknowledged();
     let id = Id {
         producer: 1_000,
-        sequence,
+        sequence: u32::try_from(greetings)?,
     };
     run.history.begun(id);
-    let sent = raw::send(broker, &run.topic, queue, id.to_string().as_bytes(), &[]).await?;
-    run.history.sent(
-        id,
-        Sent::Stored(Place {
-            broker: GREETER.to_owned(),
-            topic: run.topic.clone(),
-            queue: sent.header.queue_id,
-            offset: sent.header.queue_offset,
-        }),
-    );
-    Ok(())
+    let sent = raw::send(broker, &run.topic, queue, id.to_string().as_bytes(), &[]).await;
+    run.history.sent(id, Sent::Unknown);
+    sent.map(|_| ())
 }
 
 /// What a broker answers for a group that has no offset decides where a new group starts.

@@ -30,6 +30,7 @@ public final class Receive {
 
         DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(options.required("--group"));
         consumer.setNamesrvAddr(options.required("--name-server"));
+        consumer.setMqClientApiTimeout(30_000); // a JVM that starts on a busy machine needs its time
         Namespaces.set(consumer, options);
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         consumer.setConsumeMessageBatchMaxSize(1);

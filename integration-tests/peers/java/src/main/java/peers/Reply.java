@@ -21,11 +21,13 @@ public final class Reply {
         Options options = new Options(args);
         DefaultMQProducer producer = new DefaultMQProducer(options.required("--group") + "-replies");
         producer.setNamesrvAddr(options.required("--name-server"));
+        producer.setMqClientApiTimeout(30_000); // a JVM that starts on a busy machine needs its time
         producer.setInstanceName("peer-" + ProcessHandle.current().pid());
         producer.setMqClientApiTimeout(20_000);
         producer.start();
         DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(options.required("--group"));
         consumer.setNamesrvAddr(options.required("--name-server"));
+        consumer.setMqClientApiTimeout(30_000); // a JVM that starts on a busy machine needs its time
         consumer.setInstanceName("peer-" + ProcessHandle.current().pid());
         // The default of 3 s is short on a small machine that does a lot besides.
         consumer.setMqClientApiTimeout(20_000);

@@ -20,6 +20,7 @@ public final class Request {
         int timeout = options.number("--timeout-ms", 30_000);
         DefaultMQProducer producer = new DefaultMQProducer(options.required("--group"));
         producer.setNamesrvAddr(options.required("--name-server"));
+        producer.setMqClientApiTimeout(30_000); // a JVM that starts on a busy machine needs its time
         producer.setInstanceName("peer-" + ProcessHandle.current().pid());
         // The default of 3 s is short on a small machine that does a lot besides.
         producer.setMqClientApiTimeout(20_000);

@@ -32,6 +32,7 @@ public final class Send {
         System.setProperty("rocketmq.message.compressType", options.optional("--compress-type", "ZLIB"));
         DefaultMQProducer producer = new DefaultMQProducer(options.required("--group"));
         producer.setNamesrvAddr(options.required("--name-server"));
+        producer.setMqClientApiTimeout(30_000); // a JVM that starts on a busy machine needs its time
         Namespaces.set(producer, options);
         producer.setSendMsgTimeout(options.number("--timeout-ms", 10_000));
         producer.start();

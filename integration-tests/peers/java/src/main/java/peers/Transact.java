@@ -28,6 +28,7 @@ public final class Transact {
         LocalTransactionState checked = state(options.optional("--check", "unknown"));
         TransactionMQProducer producer = new TransactionMQProducer(options.required("--group"));
         producer.setNamesrvAddr(options.required("--name-server"));
+        producer.setMqClientApiTimeout(30_000); // a JVM that starts on a busy machine needs its time
         producer.setSendMsgTimeout(10_000);
         // How soon the brokers are known; the default of 30 s only makes tests wait.
         producer.setMqClientApiTimeout(20_000);
