@@ -116,32 +116,27 @@ struct Worker {
 }
 
 impl Worker {
-    /// Works on the messages of one call, one after the other.
-    async fn handle(&self, messages: &[rocketmq_client::MessageView]) -> Result<End, Failure> {
+    /// Works on the messages of one call, one after the other, and stops at the first that is not done. Gives how many
+    /// are done, and what became of that one.
+    async fn handle(&self, messages: &[rocketmq_client::MessageView]) -> Result<(usize, End), Failure> {
         let call = self.recorder.next_call();
         let begun: Result<Vec<Delivery>, Failure> = messages
             .iter()
             .map(|message| self.recorder.begin(message, call))
             .collect();
-        let begun = begun?;
-        let mut worst = End::Done;
-        for delivery in &begun {
-            match self.behaviour.work(delivery.id, delivery.attempt).await {
-                End::Done => {}
-                other => {
-                    worst = other;
-                    break;
-                }
+        let (mut done, mut end) = (0, End::Done);
+        for delivery in begun? {
+            if end == End::Done {
+                end = self.behaviour.work(delivery.id, delivery.attempt).await;
             }
-        }
-        for delivery in begun {
-            delivery.end(match worst {
+            done += usize::from(end == End::Done);
+            delivery.end(match end {
                 End::Done => Handled::Ok,
                 End::Failed => Handled::Failed,
                 End::Rejected => Handled::Dead,
             });
         }
-        Ok(worst)
+        Ok((done, end))
     }
 }
 

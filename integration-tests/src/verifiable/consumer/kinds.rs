@@ -110,7 +110,7 @@ async fn one_by_one(builder: PushConsumerBuilder, setup: &Setup) -> Result<PushC
     let handler = move |message: MessageView| {
         let worker = Arc::clone(&worker);
         async move {
-            let end = worker.handle(std::slice::from_ref(&message)).await?;
+            let (_, end) = worker.handle(std::slice::from_ref(&message)).await?;
             Ok::<_, Failure>(match end {
                 End::Done => Outcome::Ack,
                 End::Failed => Outcome::Retry(retry),
@@ -127,13 +127,18 @@ async fn in_batches(builder: PushConsumerBuilder, setup: &Setup) -> Result<PushC
     let handler = move |messages: Vec<MessageView>| {
         let worker = Arc::clone(&worker);
         async move {
-            let end = worker.handle(&messages).await?;
+            let (done, end) = worker.handle(&messages).await?;
             Ok::<_, Failure>(match end {
                 End::Done => BatchOutcome::Ack,
-                End::Failed => BatchOutcome::RetryFrom(0, retry),
-                End::Rejected => {
-                    BatchOutcome::each(messages.iter().map(|_| Outcome::Reject("poison".into())))
-                }
+                End::Failed => BatchOutcome::RetryFrom(done, retry),
+                // What is behind the poison goes with it.
+                End::Rejected => BatchOutcome::each(messages.iter().enumerate().map(|(place, _)| {
+                    if place < done {
+                        Outcome::Ack
+                    } else {
+                        Outcome::Reject("poison".into())
+                    }
+                })),
             })
         }
     };
