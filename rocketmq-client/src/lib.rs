@@ -89,8 +89,8 @@ pub use consumer::{
     AllocateAveragely, AllocateByCircle, AllocateByConfig, AllocateByMachineRoom, AllocateConsistentHash,
     AllocateMachineRoomNearby, AllocateStrategy, BatchOutcome, BoxError, Broadcasting, Choosing, ConsumeFrom,
     ConsumerStats, Filter, IntoBatchOutcome, IntoOutcome, Leased, LeasedStream, NewQueues, Only, Outcome,
-    Poison, PushConsumer, PushConsumerBuilder, QueueProgress, Retry, ShutdownReport, SpanLinker, TopicRates,
-    only,
+    Poison, PopStats, PushConsumer, PushConsumerBuilder, QueueProgress, Received, Retry, ShutdownReport,
+    SimpleConsumer, SimpleConsumerBuilder, SimpleConsumerStats, SpanLinker, TopicRates, only,
 };
 pub use consumer::{
     AssignmentChange, Commit, LitePullConsumer, LitePullConsumerBuilder, LitePullHandle, LitePullStats,

@@ -26,6 +26,7 @@ use super::handler::DynHandler;
 use super::member::Member;
 use super::options::Options;
 use super::orderly::Order;
+use super::pop::Pop;
 use super::process_queue::ProcessQueue;
 use super::push::ShutdownReport;
 use super::ready::Ready;
@@ -61,6 +62,8 @@ pub(super) struct Engine {
     pub(super) ready: Ready,
     /// What keeps the order, if one is kept; it takes the place of the line of queues.
     pub(super) order: Option<Order>,
+    /// What it has if the broker divides the work.
+    pub(super) pop: Option<Pop>,
     pub(super) budget: Arc<Budget>,
     pub(super) flow: Flow,
     pub(super) meters: Meters,
@@ -142,6 +145,7 @@ impl Engine {
             assignment: Mutex::default(),
             ready: Ready::default(),
             order: Order::new(&options.order, options.broadcasting.is_none()),
+            pop: options.pop.clone().map(|options| Pop::new(options, tasks)),
             requeue: Requeue::new(options.requeue_delay),
             counters: Counters::default(),
             differences: Mutex::default(),
@@ -165,7 +169,12 @@ impl Engine {
         // Topics that do not exist yet, or that no name server tells of, are asked for again by the rebalance.
         let topics = self.subscriptions.table();
         join_all(topics.keys().map(|topic| self.look_before_joining(topic))).await;
-        self.remote.join(Arc::new(Member(Arc::clone(self)))).await
+        self.remote.join(Arc::new(Member(Arc::clone(self)))).await?;
+        let checked = self.check_pop().await;
+        if checked.is_err() {
+            self.remote.leave(FAREWELL).await;
+        }
+        checked
     }
 
     /// Starts everything but the workers.
@@ -296,6 +305,9 @@ impl Engine {
         self.intake.cancel();
         self.workers.cancel();
         self.upkeep.cancel();
+        if let Some(pop) = &self.pop {
+            pop.end_hard();
+        }
         lock(&self.assignment).clear();
         if let Some(local) = &self.local {
             local.close();

@@ -8,6 +8,7 @@ use super::broadcast::Broadcasting;
 use super::first_offset::{ConsumeFrom, NewQueues};
 use super::flow::TopicLimits;
 use super::orderly::OrderOptions;
+use super::pop::PopOptions;
 use super::process_queue::Limits;
 use super::retry_policy::RetryPolicy;
 use super::spans::Link;
@@ -48,6 +49,8 @@ pub(super) struct Options {
     pub(super) requeue_delay: Duration,
     pub(super) allocate: Arc<dyn AllocateStrategy>,
     pub(super) order: OrderOptions,
+    /// Set if the broker divides the work.
+    pub(super) pop: Option<PopOptions>,
 }
 
 /// Above this a worker would be a task that never has anything to do.
@@ -85,6 +88,7 @@ impl Default for Options {
             requeue_delay: Duration::from_secs(5),
             allocate: Arc::new(AllocateAveragely),
             order: OrderOptions::default(),
+            pop: None,
         }
     }
 }
@@ -131,6 +135,16 @@ impl Options {
                 "max_span is {}, it has to be from 1 to 65535",
                 self.limits.span
             ));
+        }
+        if let Some(pop) = &self.pop {
+            pop.faults(self.consume_from, &mut faults);
+            if self.order.by.is_some() {
+                faults.push("pop is for consumers that keep no order; a simple consumer with orderly() receives in order".into());
+            }
+            if self.broadcasting.is_some() {
+                faults
+                    .push("pop is for groups whose members share the messages, not for broadcasting".into());
+            }
         }
         if self.max_reconsume_times < 0 {
             faults.push("max_reconsume_times is above 2147483647".into());

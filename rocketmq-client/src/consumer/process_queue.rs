@@ -17,6 +17,7 @@ use super::budget::Budget;
 use super::flow::Share;
 use super::orderly::InOrder;
 use super::outcome::GiveBack;
+use super::pop::Popping;
 use super::stats::QueueWatch;
 use crate::protocol::Record;
 use crate::protocol::bodies::MessageQueue;
@@ -75,6 +76,8 @@ pub(super) struct ProcessQueue {
     pub(super) queue: MessageQueue,
     /// Where the order of the queue is kept, if it is.
     in_order: Option<InOrder>,
+    /// What is known of the messages if they were popped: they have no offset in common, and are numbered as they come.
+    popping: Option<Popping>,
     limits: Limits,
     /// What it may have of its topic's limits.
     share: Option<Arc<Share>>,
@@ -149,6 +152,7 @@ impl ProcessQueue {
         Self {
             queue,
             in_order: None,
+            popping: None,
             limits,
             share: None,
             watch: None,
@@ -239,6 +243,22 @@ impl ProcessQueue {
         false
     }
 
+    /// The same for popped messages.
+    pub(super) fn with_popping(mut self, popping: Popping) -> Self {
+        self.popping = Some(popping);
+        self
+    }
+
+    pub(super) fn popping(&self) -> Option<&Popping> {
+        self.popping.as_ref()
+    }
+
+    /// The number that the next message gets.
+    pub(super) fn next_number(&self) -> u64 {
+        let state = self.lock();
+        state.first + state.slots.len() as u64
+    }
+
     /// Takes the messages of one pull response that is `bytes` long. Returns how many are new.
     ///
     /// A message at an offset that was seen before is left out: the broker went back, and handling it twice at a time
@@ -251,7 +271,10 @@ impl ProcessQueue {
         let batch = state.first_batch + state.batches.len() as u64;
         let mut held = 0;
         for record in records {
-            let offset = record.queue_offset;
+            let offset = match self.popping {
+                None => record.queue_offset,
+                Some(_) => state.end,
+            };
             if offset < state.end {
                 continue;
             }

@@ -25,6 +25,7 @@ use super::subscriptions::Subscription;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::ResponseCode;
 use crate::protocol::bodies::MessageQueue;
+use crate::protocol::names::RETRY_PREFIX;
 use crate::protocol::requests::{PullResult, PullStatus};
 use crate::sync::lock;
 use crate::transport::{backoff, random};
@@ -111,7 +112,7 @@ impl Engine {
     }
 
     /// Waits until pulling is not paused.
-    async fn unpaused(&self) {
+    pub(super) async fn unpaused(&self) {
         // The sender lives as long as the engine.
         let _ = self.paused.subscribe().wait_for(|paused| !paused).await;
     }
@@ -218,7 +219,7 @@ async fn ask_start_of(engine: &Engine, queue: &MessageQueue, start: Start) -> Re
         None => engine.standing.is_established(&queue.topic),
     };
     let appeared = (appeared || late) && engine.options.new_queues == NewQueues::FromStart;
-    let is_retry_topic = queue.topic == engine.retry_topic;
+    let is_retry_topic = queue.topic.starts_with(RETRY_PREFIX);
     let offset = match first_offset(engine.options.consume_from, is_retry_topic, appeared) {
         FirstOffset::At(offset) => offset,
         FirstOffset::Newest => engine.remote.max_offset(queue).await?,

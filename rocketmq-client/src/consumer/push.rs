@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use super::engine::{Engine, FAREWELL};
 use super::options::clamp_concurrency;
+use super::pop::Pop;
 use crate::cluster::Client;
 use crate::protocol::bodies::MessageQueue;
 use crate::sync::lock;
@@ -72,7 +73,8 @@ pub struct ConsumerStats {
     pub cached: usize,
     /// Bytes held for them: whole pull responses with unfinished messages, and those about to come.
     pub cached_bytes: usize,
-    /// Queues owned, in order.
+    /// Queues owned, in order; then what is [popped](super::PushConsumerBuilder::pop), where the number -1 stands for all
+    /// queues of a broker.
     pub queues: Vec<MessageQueue>,
     /// Why brokers refuse this member, while they do: what the last one said. `None` as soon as one permits something.
     pub refused: Option<String>,
@@ -178,6 +180,9 @@ impl Engine {
             Ok(()) => 0,
             Err(still_running) => still_running.0,
         };
+        if let Some(pop) = &self.pop {
+            pop.end(FAREWELL).await;
+        }
         let _ = self.upkeep.stop(FAREWELL).await;
         let commits_unconfirmed = self.commit_finally(FAREWELL).await;
         self.unlock_all(FAREWELL).await;
@@ -216,6 +221,10 @@ impl Engine {
         for (queue, process) in assignment.iter() {
             stats.cached += process.map_or(0, |process| process.cached().0);
             stats.queues.push(queue.clone());
+        }
+        for (queue, waiting) in self.pop.iter().flat_map(Pop::waiting) {
+            stats.cached += waiting;
+            stats.queues.push(queue);
         }
         stats
     }

@@ -31,7 +31,7 @@ const UNSETTLED_AT_MOST: Duration = Duration::from_secs(4);
 
 /// What became of one topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Division {
+pub(super) enum Division {
     /// Its queues are divided.
     Settled,
     /// Something was not known; it stays as it was.
@@ -82,7 +82,9 @@ impl Engine {
 
     async fn rebalance_once(self: &Arc<Self>) -> Division {
         let mut all = Division::Settled;
-        for topic in self.subscriptions.table().keys() {
+        let table = self.subscriptions.table();
+        self.retain_popped(|topic| table.contains_key(topic));
+        for topic in table.keys() {
             if self.divide_topic(topic).await == Division::Unsettled {
                 all = Division::Unsettled;
             }
@@ -91,6 +93,9 @@ impl Engine {
     }
 
     async fn divide_topic(self: &Arc<Self>, topic: &Arc<str>) -> Division {
+        if let Some(pop) = &self.pop {
+            return self.divide_by_broker(topic, pop).await;
+        }
         let mut queues = match self.remote.queues(topic).await {
             Ok(queues) => queues,
             Err(error) => {

@@ -458,7 +458,7 @@ impl Remote {
         Ok(self.cluster.vip(address))
     }
 
-    fn wire_topic(&self, queue: &MessageQueue) -> String {
+    pub(super) fn wire_topic(&self, queue: &MessageQueue) -> String {
         self.cluster.wire_name(&queue.topic).into_owned()
     }
 
@@ -490,12 +490,17 @@ impl Remote {
         subscriptions
     }
 
-    async fn ask<R: Request>(&self, broker: &str, broker_id: i64, request: &R) -> Result<R::Response> {
+    pub(super) async fn ask<R: Request>(
+        &self,
+        broker: &str,
+        broker_id: i64,
+        request: &R,
+    ) -> Result<R::Response> {
         let address = self.cluster.vip(self.address(broker, broker_id)?);
         self.cluster.call_addr(&address, request, TIMEOUT).await
     }
 
-    fn address(&self, broker: &str, broker_id: i64) -> Result<Arc<str>> {
+    pub(super) fn address(&self, broker: &str, broker_id: i64) -> Result<Arc<str>> {
         self.cluster
             .broker_addr_for_read(broker, broker_id)
             .ok_or_else(|| unknown_broker(broker))

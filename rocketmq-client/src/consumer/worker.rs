@@ -16,6 +16,7 @@ use super::process_queue::{Claim, ProcessQueue};
 use super::ready::Ready;
 use crate::message::MessageView;
 use crate::protocol::Record;
+use crate::protocol::bodies::MessageQueue;
 use crate::sync::lock;
 
 /// What workers take out of the line, and what they do with it.
@@ -164,6 +165,9 @@ impl Engine {
             record,
             undelivered,
         } = claim;
+        if !self.starts(&process, number) {
+            return;
+        }
         let message = self.view(record, &process);
         let decision = match undelivered {
             Some(give_back) => Some(give_back),
@@ -177,7 +181,15 @@ impl Engine {
 
     /// A received message as the user sees it.
     pub(super) fn view(&self, record: Record, process: &ProcessQueue) -> MessageView {
-        MessageView::in_namespace(record, process.queue.clone(), self.remote.cluster().namespace())
+        // What is popped comes from any queue of its broker.
+        let queue = match process.popping() {
+            None => process.queue.clone(),
+            Some(_) => MessageQueue {
+                queue_id: record.queue_id,
+                ..process.queue.clone()
+            },
+        };
+        MessageView::in_namespace(record, queue, self.remote.cluster().namespace())
     }
 
     /// Carries out what was decided about a message; `None` is an acknowledgement.
@@ -188,6 +200,10 @@ impl Engine {
         message: &MessageView,
         decision: Option<GiveBack>,
     ) {
+        if let Some(popping) = process.popping() {
+            let settle = self.settle_popped(process, popping, number, message, decision);
+            return settle.await;
+        }
         let Some(give_back) = decision else {
             Counters::add(&self.counters.acknowledged, 1);
             process.finish(number);

@@ -87,6 +87,9 @@ impl<H: BatchHandler> Work for Batches<H> {
         let mut messages = Vec::with_capacity(batch.len());
         let mut decided = Vec::new();
         for claim in batch {
+            if !engine.starts(&process, claim.number) {
+                continue;
+            }
             let message = (claim.number, engine.view(claim.record, &process));
             match claim.undelivered {
                 Some(give_back) => decided.push((message, Some(give_back))),
