@@ -159,8 +159,8 @@ impl Series {
         self.create(&topic, QUEUES)?;
         let sender = Sender::start(&self.name_server, topic.clone(), rate).await?;
         let mut plan = self.plan(&topic, Work::Latency, self.noted);
-        // The first three seconds are for finding each other, and for the compiler of the JVM.
-        plan.skip = rate * 3;
+        // Java takes seven seconds to its first message; the rest is for its compiler.
+        plan.settle_ms = 12_000;
         let outcomes = self.rounds(&plan)?;
         sender.stop().await?;
         let name = format!("latency, {rate} a second, 1024 B");
@@ -257,7 +257,7 @@ impl Series {
             group: "",
             work,
             messages,
-            skip: 0,
+            settle_ms: 0,
             run_ms: self.idle_ms,
             groups: 1,
         }

@@ -1,7 +1,7 @@
 //! Programs that consume, in several languages, with one command line and one line of JSON as their answer.
 //!
 //! ```text
-//! --name-server HOST:PORT --topic NAME --group NAME --kind KIND --work WORK --messages COUNT --skip COUNT --run-ms MS
+//! --name-server HOST:PORT --topic NAME --group NAME --kind KIND --work WORK --messages COUNT --settle-ms MS --run-ms MS
 //! ```
 //!
 //! Ours also takes `--groups COUNT`: so many consumers in one process, each of a group of its own.
@@ -27,8 +27,8 @@ use crate::real::Scratch;
 pub enum Work {
     /// Takes so many messages of a backlog, from the oldest on.
     Drain,
-    /// Notes how old messages are when they come, after so many to skip. Their bodies begin with the time at which they
-    /// were to be sent, in nanoseconds since 1970, and a blank.
+    /// Notes how old messages are when they come. Their bodies begin with the time at which they were due to be sent, in
+    /// nanoseconds since 1970, and a blank; those that were due before all had settled do not count.
     Latency,
     /// Notes how long it takes from the start of the consumer to the first message of a backlog.
     First,
@@ -160,8 +160,8 @@ pub struct Plan<'a> {
     pub work: Work,
     /// How many messages to take ([`Work::Drain`]) or to note ([`Work::Latency`]).
     pub messages: u64,
-    /// How many messages to let pass before ([`Work::Latency`]).
-    pub skip: u64,
+    /// How long after its start the first message is due that counts ([`Work::Latency`]), in milliseconds.
+    pub settle_ms: u64,
     /// How long to wait ([`Work::Idle`]), in milliseconds; before that, half as long for all to settle.
     pub run_ms: u64,
     /// How many consumers of as many groups there are in one process; more than one with ours only.
@@ -221,7 +221,7 @@ impl Plan<'_> {
             .args(["--group", self.group, "--kind", consumer.kind()])
             .args(["--work", self.work.name()])
             .args(["--messages", &self.messages.to_string()])
-            .args(["--skip", &self.skip.to_string()])
+            .args(["--settle-ms", &self.settle_ms.to_string()])
             .args(["--run-ms", &self.run_ms.to_string()]);
         if consumer.is_ours() {
             command.args(["--groups", &self.groups.to_string()]);

@@ -31,7 +31,7 @@ async fn main() -> Result<(), Failure> {
     let work: Work = option("--work")?.parse()?;
     let tally = Arc::new(Tally::new(
         work,
-        option("--skip")?.parse()?,
+        Duration::from_millis(option("--settle-ms")?.parse()?),
         option("--messages")?.parse()?,
     ));
     let consuming = Consuming {

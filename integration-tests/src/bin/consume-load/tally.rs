@@ -13,7 +13,8 @@ use tokio::time::Instant;
 /// Counts the messages, and ages them where that is the work.
 pub(crate) struct Tally {
     work: Work,
-    skip: u64,
+    /// Messages that were due before, since 1970, do not count.
+    from: Duration,
     messages: u64,
     seen: AtomicU64,
     pub(crate) ages: Histogram,
@@ -39,10 +40,10 @@ impl Mark {
 }
 
 impl Tally {
-    pub(crate) fn new(work: Work, skip: u64, messages: u64) -> Self {
+    pub(crate) fn new(work: Work, settle: Duration, messages: u64) -> Self {
         Self {
             work,
-            skip: if work == Work::Latency { skip } else { 0 },
+            from: since_1970() + settle,
             messages: if work == Work::First { 1 } else { messages },
             seen: AtomicU64::new(0),
             ages: Histogram::new(),
@@ -53,18 +54,18 @@ impl Tally {
     }
 
     pub(crate) fn note(&self, body: &[u8]) {
-        let number = self.seen.fetch_add(1, Ordering::Relaxed) + 1;
-        if number <= self.skip || number > self.skip + self.messages {
-            return;
+        if self.work == Work::Latency {
+            let due = due(body);
+            if due < self.from {
+                return;
+            }
+            self.ages.record(since_1970().saturating_sub(due));
         }
-        if number == self.skip + 1 {
+        let number = self.seen.fetch_add(1, Ordering::Relaxed) + 1;
+        if number == 1 {
             let _ = self.first.set(Mark::now());
         }
-        if self.work == Work::Latency {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            self.ages.record(now.saturating_sub(sent_at(body)));
-        }
-        if number == self.skip + self.messages {
+        if number == self.messages {
             let _ = self.last.set(Mark::now());
             self.done.notify_one();
         }
@@ -81,13 +82,16 @@ impl Tally {
     }
 
     pub(crate) fn noted(&self) -> u64 {
-        let seen = self.seen.load(Ordering::Relaxed);
-        seen.saturating_sub(self.skip).min(self.messages)
+        self.seen.load(Ordering::Relaxed).min(self.messages)
     }
 }
 
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
 /// The time that a body begins with, since 1970.
-fn sent_at(body: &[u8]) -> Duration {
+fn due(body: &[u8]) -> Duration {
     let digits = body.iter().take_while(|byte| byte.is_ascii_digit());
     let nanos = digits.fold(0_u64, |nanos, byte| {
         nanos.wrapping_mul(10).wrapping_add(u64::from(byte - b'0'))

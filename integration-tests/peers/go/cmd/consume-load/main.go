@@ -28,15 +28,16 @@ type outcome struct {
 }
 
 type load struct {
-	work           string
-	messages, skip int64
-	seen           atomic.Int64
-	ages           figures.Buckets
-	lock           sync.Mutex
-	first, last    time.Time
-	cpuAtFirst     float64
-	done           chan struct{}
-	end            sync.Once
+	work        string
+	messages    int64
+	from        int64 // messages that were due before, in nanoseconds since 1970, do not count
+	seen        atomic.Int64
+	ages        figures.Buckets
+	lock        sync.Mutex
+	first, last time.Time
+	cpuAtFirst  float64
+	done        chan struct{}
+	end         sync.Once
 }
 
 func main() {
@@ -46,7 +47,7 @@ func main() {
 	kind := flag.String("kind", "push", "push")
 	work := flag.String("work", "", "drain, latency, first or idle")
 	messages := flag.Int64("messages", 1, "how many to take or to note")
-	skip := flag.Int64("skip", 0, "how many to let pass before")
+	settle := flag.Int64("settle-ms", 0, "how long after the start the first message is due that counts")
 	run := flag.Int("run-ms", 1000, "how long to wait")
 	flag.Parse()
 	lines.Quiet()
@@ -55,9 +56,9 @@ func main() {
 	}
 
 	l := &load{work: *work, messages: *messages, done: make(chan struct{})}
+	l.from = time.Now().Add(time.Duration(*settle) * time.Millisecond).UnixNano()
 	from := consumer.ConsumeFromFirstOffset
 	if *work == "latency" {
-		l.skip = *skip
 		from = consumer.ConsumeFromLastOffset
 	}
 	start, cpuBefore := time.Now(), figures.CPUSeconds()
@@ -98,22 +99,23 @@ func main() {
 		}
 	}
 	said.CPUSeconds = figures.CPUSeconds() - cpuBefore
-	said.Messages = l.seen.Load() - l.skip
+	said.Messages = min(l.seen.Load(), l.messages)
 	said.PeakMiB = figures.PeakMiB()
 	// What a graceful stop would take is not measured.
 	lines.Print(said)
 }
 
 func (l *load) note(message *primitive.MessageExt) {
-	number := l.seen.Add(1)
-	if number <= l.skip || number > l.skip+l.messages {
-		return
-	}
 	now := time.Now()
 	if l.work == "latency" {
-		l.ages.Add(time.Duration(now.UnixNano() - sentAt(message.Body)))
+		due := due(message.Body)
+		if due < l.from {
+			return
+		}
+		l.ages.Add(time.Duration(now.UnixNano() - due))
 	}
-	isFirst, isLast := number == l.skip+1, number == l.skip+l.messages || l.work == "first"
+	number := l.seen.Add(1)
+	isFirst, isLast := number == 1, number == l.messages
 	if !isFirst && !isLast {
 		return
 	}
@@ -128,7 +130,7 @@ func (l *load) note(message *primitive.MessageExt) {
 	}
 }
 
-func sentAt(body []byte) int64 {
+func due(body []byte) int64 {
 	var nanos int64
 	for _, digit := range body {
 		if digit == ' ' {

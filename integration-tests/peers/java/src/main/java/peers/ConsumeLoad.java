@@ -23,7 +23,8 @@ import org.apache.rocketmq.common.message.MessageExt;
 public final class ConsumeLoad {
     private final String work;
     private final long messages;
-    private final long skip;
+    /** Messages that were due before, in nanoseconds since 1970, do not count. */
+    private final long from;
     private final AtomicLong seen = new AtomicLong();
     private final CountDownLatch done = new CountDownLatch(1);
     private final Buckets ages = new Buckets();
@@ -34,7 +35,7 @@ public final class ConsumeLoad {
     private ConsumeLoad(Options options) {
         this.work = options.required("--work");
         this.messages = Long.parseLong(options.required("--messages"));
-        this.skip = work.equals("latency") ? Long.parseLong(options.optional("--skip", "0")) : 0;
+        this.from = sinceEpoch() + TimeUnit.MILLISECONDS.toNanos(Long.parseLong(options.required("--settle-ms")));
     }
 
     public static void main(String[] args) throws Exception {
@@ -70,7 +71,7 @@ public final class ConsumeLoad {
                 cpuBefore = load.work.equals("latency") ? load.cpuAtFirst : cpuBefore;
         }
         outcome.put("cpu_seconds", cpuSeconds() - cpuBefore);
-        outcome.put("messages", load.seen.get() - load.skip);
+        outcome.put("messages", Math.min(load.seen.get(), load.messages));
         outcome.putIfAbsent("p50_us", load.ages.quantileMicros(0.5));
         outcome.putIfAbsent("p99_us", load.ages.quantileMicros(0.99));
         outcome.put("peak_mib", Load.peakMib());
@@ -113,26 +114,27 @@ public final class ConsumeLoad {
 
     private void note(List<MessageExt> batch) {
         for (MessageExt message : batch) {
-            long number = seen.incrementAndGet();
-            if (number <= skip || number > skip + messages) {
-                continue;
+            if (work.equals("latency")) {
+                long due = due(message.getBody());
+                if (due < from) {
+                    continue;
+                }
+                ages.add(sinceEpoch() - due);
             }
+            long number = seen.incrementAndGet();
             long now = System.nanoTime();
-            if (number == skip + 1) {
+            if (number == 1) {
                 first = now;
                 cpuAtFirst = cpuSeconds();
             }
-            if (work.equals("latency")) {
-                ages.add(sinceEpoch() - sentAt(message.getBody()));
-            }
-            if (number == skip + messages || work.equals("first")) {
+            if (number == messages) {
                 last = now;
                 done.countDown();
             }
         }
     }
 
-    private static long sentAt(byte[] body) {
+    private static long due(byte[] body) {
         long nanos = 0;
         for (int i = 0; i < body.length && body[i] != ' '; i++) {
             nanos = nanos * 10 + body[i] - '0';
