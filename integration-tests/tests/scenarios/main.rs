@@ -29,6 +29,8 @@ mod lite_sharing;
 mod naming;
 mod operating;
 mod ordering;
+mod popping_peers;
+mod popping_raw;
 mod pulling;
 mod popping;
 mod raw;

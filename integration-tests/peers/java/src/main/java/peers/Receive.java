@@ -15,6 +15,7 @@ import org.apache.rocketmq.common.message.MessageExt;
 /**
  * DefaultMQPushConsumer, clustering unless told otherwise: one line per delivery, until standard input ends.
  *
+ * `--client-rebalance false` lets the broker divide the queues and say whether they are popped (5.x).
  * `--fail N` answers RECONSUME_LATER to the first N deliveries of each message; the line then says "failed": true.
  * `--orderly true` consumes in order; `--hold MILLIS` is how long the listener takes for a message, and the line then
  * says from when to when it did.
@@ -39,6 +40,10 @@ public final class Receive {
         consumer.setPollNameServerInterval(1_000);
         consumer.setInstanceName(options.optional("--instance-name", "peer-" + ProcessHandle.current().pid()));
         Sharing.set(consumer, options);
+        if ("false".equals(options.optional("--client-rebalance", "true"))) {
+            // The client of 4.9 does not have it.
+            consumer.getClass().getMethod("setClientRebalance", boolean.class).invoke(consumer, false);
+        }
         consumer.subscribe(options.required("--topic"), options.optional("--expression", "*"));
         int hold = options.number("--hold", 0);
         if (Boolean.parseBoolean(options.optional("--orderly", "false"))) {
