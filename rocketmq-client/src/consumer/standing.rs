@@ -69,9 +69,12 @@ impl Engine {
 }
 
 /// Whether any of these queues has been consumed; `None` if nobody answered.
-async fn has_consumed<'a, F>(queues: &'a [MessageQueue], ask: impl Fn(&'a MessageQueue) -> F) -> Option<bool>
+async fn has_consumed<'a, F>(
+    queues: &'a [MessageQueue],
+    ask: impl Fn(&'a MessageQueue) -> F + Sync,
+) -> Option<bool>
 where
-    F: Future<Output = Result<bool>>,
+    F: Future<Output = Result<bool>> + Send,
 {
     let mut silent: BTreeSet<&str> = BTreeSet::new();
     let mut answered = false;

@@ -54,7 +54,7 @@ impl From<crate::Error> for Refused {
 impl OffsetFile {
     /// Makes the directory, takes the lock and reads what is there.
     pub(super) fn open(path: &Path) -> Result<(Self, Table), Refused> {
-        let directory = path.parent().unwrap_or(Path::new("."));
+        let directory = path.parent().unwrap_or_else(|| Path::new("."));
         fs::create_dir_all(directory)
             .map_err(|error| unusable(directory, format_args!("the directory cannot be made: {error}")))?;
         let lock_path = with_suffix(path, ".lock");
