@@ -35,7 +35,7 @@ use rocketmq_client::protocol::RequestCode;
 use rocketmq_client::{Client, Message};
 use serde_json::json;
 use tokio::sync::Notify;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 const OURS: &str = env!("CARGO_BIN_EXE_consume-load");
@@ -80,8 +80,8 @@ async fn main() -> Result<(), Failure> {
                 }
             }
             Part::Of(Work::First) => series.first(&mut report).await?,
-            Part::Of(Work::Idle) => series.idle(&mut report).await?,
-            Part::Scale => series.scale(&mut scale).await?,
+            Part::Of(Work::Idle) => series.idle(&mut report)?,
+            Part::Scale => series.scale(&mut scale)?,
         }
     }
     report.note(format!(
@@ -205,7 +205,7 @@ impl Series {
         Ok(())
     }
 
-    async fn idle(&self, report: &mut Report) -> Result<(), Failure> {
+    fn idle(&self, report: &mut Report) -> Result<(), Failure> {
         self.create("idle", IDLE_QUEUES)?;
         let plan = self.plan("idle", Work::Idle, 0);
         let outcomes = self.rounds(&plan)?;
@@ -223,7 +223,7 @@ impl Series {
     }
 
     /// What a queue and a group cost that have nothing to do.
-    async fn scale(&self, report: &mut Report) -> Result<(), Failure> {
+    fn scale(&self, report: &mut Report) -> Result<(), Failure> {
         for (queues, groups) in [(8, 1), (64, 1), (512, 1), (4096, 1), (8, 16), (8, 128)] {
             let topic = format!("scale-{queues}");
             self.create(&topic, queues)?;
@@ -366,7 +366,7 @@ fn per_million(outcome: &Outcome) -> f64 {
 struct Sender {
     client: Client,
     stop: Arc<Notify>,
-    sending: JoinHandle<Result<(), Failure>>,
+    task: JoinSet<Result<(), Failure>>,
 }
 
 impl Sender {
@@ -397,16 +397,16 @@ impl Sender {
             }
             Ok(())
         };
-        Ok(Self {
-            client,
-            stop,
-            sending: tokio::spawn(sending),
-        })
+        let mut task = JoinSet::new();
+        task.spawn(sending);
+        Ok(Self { client, stop, task })
     }
 
-    async fn stop(self) -> Result<(), Failure> {
+    async fn stop(mut self) -> Result<(), Failure> {
         self.stop.notify_one();
-        self.sending.await??;
+        while let Some(ended) = self.task.join_next().await {
+            ended??;
+        }
         self.client.shutdown().await;
         Ok(())
     }

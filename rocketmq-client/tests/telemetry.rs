@@ -130,7 +130,8 @@ impl Written {
                 .finish();
             // For all threads: what is registered while another test runs without a subscriber would stay off
             // otherwise.
-            tracing::subscriber::set_global_default(subscriber).unwrap();
+            let set = tracing::subscriber::set_global_default(subscriber);
+            assert!(set.is_ok(), "there is another subscriber");
             written
         })
     }
@@ -320,17 +321,18 @@ async fn the_context_of_a_trace_travels_with_the_message() {
 }
 
 /// Runs until the consumer has done so much.
-async fn until(what: impl Fn() -> bool) {
+async fn until(what: impl Fn() -> bool + Sync) {
     let done = async {
         while !what() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), done).await.unwrap();
+    let done = tokio::time::timeout(Duration::from_secs(60), done).await;
+    assert!(done.is_ok(), "not within a minute");
 }
 
 /// A consumer that does what the bodies say.
-async fn obedient(client: &Client, topic: &str) -> PushConsumer {
+async fn obedient(client: &Client, topic: &str) -> rocketmq_client::Result<PushConsumer> {
     client
         .push_consumer("billing")
         .subscribe(topic, "*")
@@ -353,7 +355,6 @@ async fn obedient(client: &Client, topic: &str) -> PushConsumer {
             }
         })
         .await
-        .unwrap()
 }
 
 static LINKED: Mutex<Vec<(String, TraceContext)>> = Mutex::new(Vec::new());
@@ -368,7 +369,7 @@ async fn what_is_received_and_handled_is_counted_and_timed_and_the_lag_is_told()
     for body in ["paid", "retry", "reject", "fail", "panic", "paid"] {
         producer.send(Message::new("counted", body)).await.unwrap();
     }
-    let consumer = obedient(&client, "counted").await;
+    let consumer = obedient(&client, "counted").await.unwrap();
     until(|| {
         let stats = consumer.stats();
         stats.acknowledged >= 2 && stats.retried == 3 && stats.rejected == 1 && stats.cached == 0
@@ -447,7 +448,7 @@ async fn handlers_have_spans_that_are_linked_to_those_of_the_producers() {
             .property("p", "value-42");
         sent.push(producer.send(message).await.unwrap());
     }
-    let consumer = obedient(&client, "linked").await;
+    let consumer = obedient(&client, "linked").await.unwrap();
     until(|| written.lines("process linked").len() == 2 && !written.lines("settle linked").is_empty()).await;
     let processed = written.lines("process linked");
     let line = |id: &str| {

@@ -24,6 +24,7 @@ use tokio::{
         Semaphore,
         mpsc::{Receiver, channel},
     },
+    task::JoinSet,
     time::timeout,
 };
 use tower::{layer::layer_fn, util::MapRequest};
@@ -73,13 +74,15 @@ async fn commits_wait_for_the_lowest_message_that_is_not_acknowledged(target: &T
             }
         })
         .await?;
+    let mut acknowledging = JoinSet::new();
     let mut third = None;
     for _ in 0..10 {
         let lease = next(&mut leases).await?;
         if lease.body() == "3" {
             third = Some(lease);
         } else {
-            tokio::spawn(async move { lease.ack() });
+            // From any task.
+            acknowledging.spawn(async move { lease.ack() });
         }
     }
     eventually("nine acknowledgements", async || {
@@ -188,7 +191,7 @@ async fn an_exact_retry_waits_by_the_timer_of_a_broker_that_has_one(target: &Tar
             expect("origin", origin.is_some(), true)?;
             expect(
                 "the same origin",
-                id.get_or_insert(origin.clone()).clone(),
+                id.get_or_insert_with(|| origin.clone()).clone(),
                 origin,
             )?;
         }

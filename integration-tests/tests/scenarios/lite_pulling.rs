@@ -22,6 +22,7 @@ use crate::{
     inbox::{LIMIT, expect},
     raw::send,
 };
+use tokio::task::JoinSet;
 
 scenarios![
     assigned_queues_are_polled_from_the_first_message_on,
@@ -243,13 +244,14 @@ async fn after_a_seek_nothing_from_before_it_is_polled(target: &Target) -> TestR
     // While somebody else waits for messages.
     let handle = consumer.handle();
     handle.seek(&queues[0], SeekTo::End).await?;
-    let poll = tokio::spawn(async move {
+    let mut poll = JoinSet::new();
+    poll.spawn(async move {
         let batch = consumer.poll(LIMIT).await;
         (consumer, batch)
     });
     handle.seek(&queues[0], SeekTo::End).await?;
     send(broker, &topic, 0, b"0-100", &[]).await?;
-    let (consumer, batch) = poll.await?;
+    let (consumer, batch) = poll.join_next().await.ok_or("nobody polls")??;
     expect("the new one", bodies(&batch?), of_queue(0, 100..101))?;
     consumer.shutdown().await;
     client.shutdown().await;

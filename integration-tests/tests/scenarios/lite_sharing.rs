@@ -411,9 +411,8 @@ async fn what_cannot_start_says_everything_that_is_wrong(target: &Target) -> Tes
         .broker_suspend(Duration::from_secs(30))
         .start()
         .await;
-    let error = match wrong {
-        Err(error) => error,
-        Ok(_) => return Err("it started".into()),
+    let Err(error) = wrong else {
+        return Err("it started".into());
     };
     expect("kind", error.kind(), ErrorKind::Config)?;
     let text = error.to_string();

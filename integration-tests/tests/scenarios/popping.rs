@@ -172,7 +172,7 @@ async fn what_is_popped_is_handled_and_acknowledged(target: &Target) -> TestResu
     send(broker, &popped.topic, 0, b"witness", &[]).await?;
     seen.count(MESSAGES + 1).await?;
     let stats = consumer.pop_stats().ok_or("no statistics of popping")?;
-    expect("popped", stats.popped >= MESSAGES as u64 + 1, true)?;
+    expect("popped", stats.popped > MESSAGES as u64, true)?;
     expect("unconfirmed", (stats.unconfirmed, stats.released), (0, 0))?;
     eventually("all acknowledged", async || {
         Ok(consumer.pop_stats().is_some_and(|stats| stats.waiting == 0))
@@ -258,7 +258,7 @@ async fn switching_modes_under_load_loses_nothing(target: &Target) -> TestResult
             async move {
                 // Some are given back in the one mode and come again in the other.
                 let number: u32 = body(&message).parse().unwrap_or_default();
-                if times == 1 && number % 10 == 0 {
+                if times == 1 && number.is_multiple_of(10) {
                     Outcome::Retry(Retry::Level(1))
                 } else {
                     Outcome::Ack

@@ -216,7 +216,7 @@ impl<'a> Transcript<'a> {
         let remark = remark.split(", See http").next().unwrap_or_default();
         let remark = remark
             .split_once("/127.0.0.1:")
-            .map_or(remark.to_owned(), |(before, _)| format!("{before}PEER"));
+            .map_or_else(|| remark.to_owned(), |(before, _)| format!("{before}PEER"));
         let (topic, group) = (&self.place.topic, &self.place.group);
         let line = format!(
             "{what}: {} {}; {}",

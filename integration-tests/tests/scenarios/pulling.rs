@@ -290,7 +290,7 @@ async fn a_message_that_is_given_back_comes_again_or_dies(target: &Target) -> Te
             for queue in &queues {
                 // Until it is written for the first time, a broker may not have it.
                 if let Ok(pulled) = puller.pull(queue, "*", 0, 32).await {
-                    found = found.take().or(pulled.messages.into_iter().next());
+                    found = found.take().or_else(|| pulled.messages.into_iter().next());
                 }
             }
             Ok(found.is_some())

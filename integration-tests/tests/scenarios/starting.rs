@@ -196,7 +196,10 @@ async fn a_group_starts_at_a_time_where_java_does(target: &Target) -> TestResult
 fn java_time(seconds: u64) -> String {
     let days = seconds / 86_400;
     let (mut year, mut day) = (1970, days);
-    let length = |year: u64| 365 + u64::from(year % 4 == 0 && (year % 100 != 0 || year % 400 == 0));
+    let length = |year: u64| {
+        let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+        365 + u64::from(leap)
+    };
     while day >= length(year) {
         day -= length(year);
         year += 1;

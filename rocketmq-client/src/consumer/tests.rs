@@ -271,7 +271,7 @@ async fn soon<F: Future>(future: F) -> F::Output {
     timeout(LONG, future).await.expect("it happens in time")
 }
 
-async fn until(condition: impl Fn() -> bool) {
+async fn until(condition: impl Fn() -> bool + Sync) {
     soon(async {
         while !condition() {
             tokio::task::yield_now().await;

@@ -1,10 +1,5 @@
 //! Consumes and prints what that took: our program of [`integration_tests::consume_load`].
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "a user's program, which spawns its own tasks as it likes"
-)]
-
 mod tally;
 
 use std::collections::HashMap;

@@ -3,10 +3,13 @@
 use super::*;
 use crate::protocol::bodies::HeartbeatData;
 
+/// A topic, its expression and its version.
+type Told = (String, String, i64);
+
 impl Stage {
     /// The subscriptions that each heartbeat so far has told of, with their versions, and where it came among all
     /// requests.
-    fn told(&self) -> Vec<(usize, Vec<(String, String, i64)>)> {
+    fn told(&self) -> Vec<(usize, Vec<Told>)> {
         let beats = self.broker.requests().into_iter().enumerate();
         beats
             .filter(|(_, frame)| frame.code == HeartBeat::CODE.0)
