@@ -94,6 +94,8 @@ pub(super) struct Puller {
     pub(super) balance: watch::Sender<BTreeSet<MessageQueue>>,
     pub(super) rebalance: Notify,
     pub(super) listener: Option<AssignmentListener>,
+    /// The brokers that were told of this member before something was asked of them.
+    told: Mutex<BTreeSet<Arc<str>>>,
     pub(super) tasks: Tasks,
     shut_down: OnceCell<usize>,
 }
@@ -116,6 +118,7 @@ impl Puller {
             balance: watch::Sender::default(),
             rebalance: Notify::new(),
             listener,
+            told: Mutex::default(),
             tasks: remote.cluster().tasks().child(),
             shut_down: OnceCell::new(),
             remote,
@@ -158,8 +161,19 @@ impl Puller {
     /// Fails once the consumer is shut down; else the broker of a queue is known from then on, if it is there.
     pub(super) async fn reach(&self, queue: &MessageQueue) -> Result<()> {
         self.check_open()?;
-        self.remote.look_for(queue).await;
+        self.introduce(queue).await;
         Ok(())
+    }
+
+    /// Lets the broker of a queue know this member: users may name any queue, and brokers of 5.x take no offset of a
+    /// group that they have not heard of.
+    async fn introduce(&self, queue: &MessageQueue) {
+        if lock(&self.told).contains(&queue.broker_name) {
+            return;
+        }
+        self.remote.look_for(queue).await;
+        self.remote.announce().await;
+        lock(&self.told).insert(Arc::clone(&queue.broker_name));
     }
 
     /// The topics of which something is registered or noted.
@@ -178,7 +192,7 @@ impl Puller {
             let due = lock(&self.offsets).due();
             for (queue, offset) in due {
                 let sent = async {
-                    self.remote.look_for(&queue).await;
+                    self.introduce(&queue).await;
                     self.remote.commit(&queue, offset).await
                 };
                 match stop.run_until_cancelled(sent).await {
@@ -219,7 +233,7 @@ impl Puller {
             .collect();
         // Once for each topic: with no name server there, each look takes its time.
         let topics: BTreeMap<_, _> = noted.iter().map(|(queue, _)| (&queue.topic, queue)).collect();
-        join_all(topics.into_values().map(|queue| self.remote.look_for(queue))).await;
+        join_all(topics.into_values().map(|queue| self.introduce(queue))).await;
         let mut failed = (0, None);
         for (queue, offset, result) in commit_confirmed(&self.remote, noted, limit).await {
             match result {
