@@ -369,8 +369,11 @@ async fn tools_see_a_lite_pull_consumer_and_can_reset_it(target: &Target) -> Tes
         printed.contains(client.client_id()) && printed.contains("CONSUME_ACTIVELY"),
         true,
     )?;
-    let printed = java.run("consumerProgress", &["-g", &group]).await?;
-    expect(&printed, printed.contains(&topic), true)?;
+    // The 5.x tool asks brokers for static topics before it prints progress, which 4.9 does not understand.
+    if !matches!(target.kind(), Kind::Rocketmq4) {
+        let printed = java.run("consumerProgress", &["-g", &group]).await?;
+        expect(&printed, printed.contains(&topic), true)?;
+    }
 
     // By a tool, while the consumer runs: everything comes again.
     admin

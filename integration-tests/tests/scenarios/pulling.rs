@@ -151,7 +151,12 @@ async fn offsets_are_what_the_user_notes(target: &Target) -> TestResult {
     let (_, queues) = filled(target, "noted", 2, 5).await?;
     let group = target.group("noted");
     let client = Client::connect(target.name_server()).await?;
-    let puller = client.pull_consumer(&group).start().await?;
+    let puller = client
+        .pull_consumer(&group)
+        // Nothing by itself while this looks.
+        .commit_interval(Duration::from_secs(3600))
+        .start()
+        .await?;
     expect("nothing yet", puller.noted_offset(&queues[0]), None)?;
     puller.update_offset(&queues[0], 3)?;
     puller.update_offset(&queues[1], 5)?;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Notify, OnceCell, watch};
-use tokio::time::{self, MissedTickBehavior};
+use tokio::time::{self, Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -186,7 +186,8 @@ impl Puller {
 
     /// Commits what is due, every so often.
     async fn commit_regularly(self: Arc<Self>, stop: CancellationToken) {
-        let mut tick = time::interval(self.options.commit_interval);
+        let interval = self.options.commit_interval;
+        let mut tick = time::interval_at(Instant::now() + interval, interval);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
             let due = lock(&self.offsets).due();
