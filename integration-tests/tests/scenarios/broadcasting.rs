@@ -288,6 +288,17 @@ async fn java_and_rust_go_on_from_each_others_files(target: &Target) -> TestResu
             for _ in range.clone() {
                 received.insert(String::from_utf8(java.next().await?.body)?);
             }
+            // Java stores every five seconds what is done with, and at its end what it has heard of by then.
+            let each = i64::from(range.end) / 2;
+            eventually("the offsets in Java's file", async || {
+                let Some(Ok(entry)) = fs::read_dir(&directory.0).into_iter().flatten().next() else {
+                    return Ok(false);
+                };
+                let file = directory.file(&entry.file_name().to_string_lossy(), &group);
+                // It is not replaced as a whole.
+                Ok(offsets_in(&file).unwrap_or_default() == BTreeMap::from([(0, each), (1, each)]))
+            })
+            .await?;
             java.shutdown().await?;
             expect(
                 &format!("by {language}"),
