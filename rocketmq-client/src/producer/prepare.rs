@@ -362,15 +362,16 @@ impl Prepared {
 }
 
 /// Milliseconds since 1970.
-/// Gives a message an id, unless it has one.
-fn identify(properties: &mut PropertiesBuf, core: &Core, born_timestamp: i64) -> Result<()> {
+/// Gives a message an id and returns it, unless it has one.
+fn identify(properties: &mut PropertiesBuf, core: &Core, born_timestamp: i64) -> Result<Option<String>> {
     if properties.get(property::UNIQUE_KEY).is_some() {
-        return Ok(());
+        return Ok(None);
     }
     let id = core.cluster.unique_ids().at(born_timestamp);
     properties
         .set(property::UNIQUE_KEY, &id)
-        .map_err(|error| Error::from_encode("message", error))
+        .map_err(|error| Error::from_encode("message", error))?;
+    Ok(Some(id))
 }
 
 /// Refuses more properties than a broker stores.
