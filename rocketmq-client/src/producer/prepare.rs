@@ -361,7 +361,6 @@ impl Prepared {
     }
 }
 
-/// Milliseconds since 1970.
 /// Gives a message an id and returns it, unless it has one.
 fn identify(properties: &mut PropertiesBuf, core: &Core, born_timestamp: i64) -> Result<Option<String>> {
     if properties.get(property::UNIQUE_KEY).is_some() {
