@@ -301,9 +301,10 @@ impl Engine {
                 lock.grant(asked_at);
                 if !was_held {
                     debug!(group = %self.group, queue = %queue.queue(), "queue locked");
-                    if let Some(order) = &self.order {
-                        order.list(&queue, queue.unpark());
-                    }
+                }
+                // Also if it was held: it may have run out for a moment since it was asked for.
+                if let Some(order) = &self.order {
+                    order.list(&queue, queue.unpark());
                 }
                 continue;
             }
