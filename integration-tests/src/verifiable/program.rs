@@ -125,10 +125,18 @@ impl Program {
     pub async fn ready(&mut self) -> Result<(), Failure> {
         let what = format!("{} to be ready", self.name);
         eventually(&what, async || {
-            if let Some(status) = self.child.try_wait()? {
-                return Err(format!("{} ended before it was ready: {status}", self.name).into());
+            let ended = self.child.try_wait()?;
+            if ended.is_some() {
+                self.read_to_the_end().await?;
             }
-            Ok(self.has_said(Member::Ready))
+            match (self.has_said(Member::Ready), ended) {
+                // One that has little to do may have done it by now.
+                (true, _) => Ok(true),
+                (false, None) => Ok(false),
+                (false, Some(status)) => {
+                    Err(format!("{} ended before it was ready: {status}", self.name).into())
+                }
+            }
         })
         .await
     }
@@ -209,13 +217,19 @@ impl Program {
     async fn end(&mut self) -> Result<ExitStatus, Failure> {
         let end = async {
             let status = self.child.wait().await?;
-            while let Some(read) = self.reader.join_next().await {
-                read??;
-            }
+            self.read_to_the_end().await?;
             Ok(status)
         };
         timeout(LIMIT, end)
             .await
             .unwrap_or_else(|_| Err(format!("{} does not end in {LIMIT:?}", self.name).into()))
+    }
+
+    /// Waits until all that it has said, and left to say by its end, is in the history.
+    async fn read_to_the_end(&mut self) -> Result<(), Failure> {
+        while let Some(read) = self.reader.join_next().await {
+            read??;
+        }
+        Ok(())
     }
 }
