@@ -36,8 +36,11 @@
 //!
 //! # Where to read on
 //! - Sending: [`docs::sending`] has an example of every way; [`Producer`], [`SendBuilder`], [`SendReceipt`].
-//! - Receiving: [`PushConsumer`] with a handler or as a stream; what a handler decides is an [`Outcome`]. Handlers of
-//!   batches and of leased messages: [`PushConsumerBuilder`].
+//! - Receiving: a [`PushConsumer`] hands messages to a handler or a stream (one by one, in batches, in order, by
+//!   broadcasting or by POP: [`PushConsumerBuilder`]); what a handler decides is an [`Outcome`]. A [`LitePullConsumer`]
+//!   is polled, a [`SimpleConsumer`] receives and acknowledges message by message, a [`PullConsumer`] asks for what it
+//!   wants.
+//! - Java's calls and settings: [`docs::java_producer`], [`docs::java_consumer`], [`docs::java_admin`].
 //! - Failing: [`Error`] says its kind and whether the message may be stored.
 //! - What happens to futures that are dropped: [`docs::cancellation`].
 //! - How it is built: [`docs::architecture`]; the wire itself: [`protocol`].

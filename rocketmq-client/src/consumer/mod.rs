@@ -1,7 +1,11 @@
-//! Consuming messages.
+//! Consuming messages: four kinds of consumers, all of them members of a group.
 //!
-//! A [`PushConsumer`] is a member of a group. It shares the queues of its topics with the other members, pulls
-//! messages from its own share, calls the handler with each, and commits how far it got.
+//! - A [`PushConsumer`] shares the queues of its topics with the other members, pulls messages from its own share, calls
+//!   the handler with each, and commits how far it got: `engine` has the picture. Variations of it have a folder each:
+//!   `orderly` (queues or keys in order), `batch`, `broadcast` (offsets in a file), `pop` (the broker divides).
+//! - `lite_pull`: a [`LitePullConsumer`] shares the same way, and is polled.
+//! - `simple`: a [`SimpleConsumer`] pops, and acknowledges message by message.
+//! - `pull_consumer`: a [`PullConsumer`] pulls what it is told to.
 //!
 //! What holds, whatever fails:
 //!
