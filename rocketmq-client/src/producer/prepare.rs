@@ -138,11 +138,13 @@ impl Prepared {
             wire_topic = Some(put_in_namespace(namespace, &mut topic, &mut properties)?);
         }
         let born_timestamp = now_millis();
-        identify(&mut properties, core, born_timestamp)?;
-        let message_id = properties
-            .get(property::UNIQUE_KEY)
-            .unwrap_or_default()
-            .to_owned();
+        let message_id = match identify(&mut properties, core, born_timestamp)? {
+            Some(new) => new,
+            None => properties
+                .get(property::UNIQUE_KEY)
+                .unwrap_or_default()
+                .to_owned(),
+        };
         let (mut reconsume_times, mut max_reconsume_times) = (None, None);
         if topic.starts_with(RETRY_PREFIX) {
             let number = |name| properties.get(name).and_then(|text| text.parse::<i32>().ok());
